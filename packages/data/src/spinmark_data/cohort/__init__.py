@@ -1,0 +1,1 @@
+"""The cohort artefact: its store of volumes, its tables and its reader."""

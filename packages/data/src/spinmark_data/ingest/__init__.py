@@ -1,0 +1,1 @@
+"""From a release (DICOM or NIfTI files and tables) to a cohort."""

@@ -1,0 +1,302 @@
+"""Folders that are whole or absent, and say what they were made from.
+
+`make` writes an artefact in a hidden folder beside its final name and moves it into place when it
+is complete. Its `run.json` holds the resolved configuration, the hashes of the inputs and of every
+file. An artefact that is already there, made from the same inputs and configuration, is left alone.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, is_dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from spinmark.errors import InputError
+
+# The schema version that this spinmark writes and reads, per kind of artefact.
+VERSIONS = {
+    "phantom": 1,
+    "cohort": 1,
+    "split": 1,
+    "run": 1,
+    "embeddings": 1,
+    "phenotypes": 1,
+    "prognosis": 1,
+    "evaluation": 1,
+}
+# Options that change where or how fast an artefact is made, not what it is.
+INCIDENTAL = {"out", "workers", "threads", "config", "preset"}
+RECORDED_PACKAGES = (
+    "numpy",
+    "pandas",
+    "xarray",
+    "zarr",
+    "torch",
+    "lightning",
+    "scikit-learn",
+    "pymc",
+    "nutpie",
+)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What `make` returns.
+
+    Args:
+        path: The artefact.
+        hash: The hash of its content.
+        fresh: False if it was there already.
+    """
+
+    path: Path
+    hash: str
+    fresh: bool
+
+
+def make(
+    out: Path,
+    kind: str,
+    write: Callable[[Path], object],
+    *,
+    config: object,
+    inputs: Mapping[str, Path | str] | None = None,
+    resumable: bool = False,
+) -> Made:
+    """Write an artefact whole, or find it whole.
+
+    Args:
+        out: Its final path; the parent folder is created.
+        kind: Its schema, a key of `VERSIONS`.
+        write: Fills the folder that it is given.
+        config: A dataclass; all but incidental options decide whether an artefact is the same.
+        inputs: Artefacts (by path) or ready-made hashes that it is made from, by the option that
+            names them.
+        resumable: Whether `write` can go on from what an earlier, interrupted call left.
+
+    Raises:
+        InputError: The path is taken by something else, or another process is writing it.
+    """
+    out = Path(out)
+    hashes = {
+        name: value if isinstance(value, str) else content_hash(value)
+        for name, value in sorted((inputs or {}).items())
+    }
+    settings = _plain(config)
+    fingerprint = _digest(
+        {
+            "kind": kind,
+            "version": VERSIONS[kind],
+            "config": _essential(settings, hashes),
+            "inputs": hashes,
+        }
+    )
+    if out.exists():
+        return _already(out, kind, fingerprint, settings, hashes)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with _sole_writer(out):
+        partial = out.parent / f".{out.name}.partial"
+        _prepare(partial, fingerprint, resumable)
+        try:
+            write(partial)
+        except Exception:
+            if not resumable:
+                shutil.rmtree(partial, ignore_errors=True)
+            raise
+        (partial / ".fingerprint").unlink()
+        content = _seal(partial, kind, fingerprint, settings, hashes)
+        partial.rename(out)
+    return Made(out, content, fresh=True)
+
+
+def read(path: Path, kind: str) -> dict[str, Any]:
+    """Read an artefact's `run.json`, checking that it is of the kind and version asked for.
+
+    Raises:
+        InputError: Not there, not an artefact, another kind, or another schema version.
+    """
+    record_path = Path(path) / "run.json"
+    if not Path(path).is_dir():
+        raise InputError(f"{path}: no such folder; a {kind} made by spinmark is needed here")
+    if not record_path.is_file():
+        raise InputError(f"{path}: has no run.json, so it is no {kind} made by spinmark")
+    try:
+        record: dict[str, Any] = json.loads(record_path.read_text())
+        found, found_version = record["schema"], record["version"]
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{record_path}: cannot be read; make the {kind} again") from None
+    if found != f"spinmark/{kind}":
+        raise InputError(f"{path}: is a {found}, but a spinmark/{kind} is needed here")
+    if found_version != VERSIONS[kind]:
+        raise InputError(
+            f"{path}: {found} version {found_version}, but this spinmark reads version "
+            f"{VERSIONS[kind]}; make it again, or use the spinmark that made it"
+        )
+    return record
+
+
+def content_hash(path: Path) -> str:
+    """Return the hash of an artefact's content, as its `run.json` records it."""
+    record_path = Path(path) / "run.json"
+    if not record_path.is_file():
+        raise InputError(f"{path}: has no run.json, so it is no artefact made by spinmark")
+    return str(json.loads(record_path.read_text())["hash"])
+
+
+def listing_hash(folder: Path) -> str:
+    """Hash the names, sizes and modification times below a folder that is not an artefact."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    entries = [
+        (str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+        for stat in [path.stat()]
+    ]
+    if not entries:
+        raise InputError(f"{folder}: is empty; a folder with DICOM or NIfTI files is needed")
+    return _digest(entries)
+
+
+def _already(
+    out: Path, kind: str, fingerprint: str, settings: Any, hashes: Mapping[str, str]
+) -> Made:
+    if out.is_dir() and not any(out.iterdir()):
+        raise InputError(f"{out}: is an empty folder; remove it, or choose another --out")
+    record = read(out, kind)
+    if record["fingerprint"] == fingerprint:
+        return Made(out, str(record["hash"]), fresh=False)
+    reasons = [f"input {name}" for name in hashes if record["inputs"].get(name) != hashes[name]]
+    before = _flat(_essential(record["config"], hashes))
+    now = _flat(_essential(settings, hashes))
+    reasons += [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    raise InputError(
+        f"{out}: was made from something else (differs in {', '.join(reasons[:6]) or 'schema'}); "
+        "choose another --out, or remove it"
+    )
+
+
+def _prepare(partial: Path, fingerprint: str, resumable: bool) -> None:
+    mark = partial / ".fingerprint"
+    same = mark.is_file() and mark.read_text() == fingerprint
+    if partial.exists() and not (resumable and same):
+        shutil.rmtree(partial)
+    partial.mkdir(exist_ok=True)
+    mark.write_text(fingerprint)
+
+
+@contextlib.contextmanager
+def _sole_writer(out: Path) -> Iterator[None]:
+    """Hold a lock beside the artefact, so that two processes never write one target."""
+    path = out.parent / f".{out.name}.lock"
+    with path.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{out}: another process is writing it; wait for it to end") from None
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _seal(
+    folder: Path, kind: str, fingerprint: str, settings: Any, hashes: Mapping[str, str]
+) -> str:
+    files = {
+        str(path.relative_to(folder)): _sha256(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    content = _digest(files)
+    record = {
+        "schema": f"spinmark/{kind}",
+        "version": VERSIONS[kind],
+        "fingerprint": fingerprint,
+        "hash": content,
+        "config": settings,
+        "seed": settings.get("seed"),
+        "inputs": dict(hashes),
+        "packages": _package_versions(),
+        "git": _git_state(),
+        "platform": platform.platform(),
+        "files": files,
+    }
+    (folder / "run.json").write_text(json.dumps(record, indent=1) + "\n")
+    return content
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _plain(value: object) -> Any:
+    """Turn a configuration into what JSON holds."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _essential(settings: Any, inputs: Mapping[str, str]) -> Any:
+    """Drop incidental options; where an input lies is one, since its hash is recorded."""
+    if not isinstance(settings, dict):
+        return settings
+    return {
+        key: _essential(value, inputs)
+        for key, value in settings.items()
+        if key not in INCIDENTAL and key not in inputs
+    }
+
+
+def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(settings, dict):
+        return {prefix.rstrip("."): settings}
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= _flat(value, f"{prefix}{key}.")
+    return flat
+
+
+def _package_versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in ("spinmark", *RECORDED_PACKAGES):
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def _git_state() -> dict[str, Any] | None:
+    """Return the commit of the source tree and whether it was changed, where there is one."""
+    here = Path(__file__).parent
+    try:
+        run = [
+            subprocess.run(
+                ["git", *words], cwd=here, capture_output=True, text=True, check=True, timeout=10
+            ).stdout
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        ]
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": run[0].strip(), "changed": bool(run[1].strip())}
+
+
+def size_mb(path: Path) -> float:
+    """Return the size of a folder in megabytes."""
+    return sum(os.stat(file).st_size for file in path.rglob("*") if file.is_file()) / 1e6

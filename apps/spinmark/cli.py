@@ -1,0 +1,117 @@
+"""Typed configuration: a preset or a YAML file, and dotted options that override it."""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from spinmark.errors import UsageError
+
+Config = TypeVar("Config")
+
+
+def preset_path(command: str, name: str) -> Path:
+    """Return the file of a packaged preset.
+
+    Args:
+        command: The subcommand, such as `pretrain`.
+        name: The preset, such as `demo`.
+
+    Raises:
+        UsageError: No such preset; the message lists those there are.
+    """
+    folder = Path(str(files("spinmark") / "presets" / command))
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in known:
+        raise UsageError(f"--preset {name}: no such preset of {command}; there are {known}")
+    return folder / f"{name}.yaml"
+
+
+def parse(
+    command: str,
+    config_class: type[Config],
+    argv: Sequence[str],
+    aliases: Mapping[str, Sequence[str]] | None = None,
+) -> Config:
+    """Read a command's configuration.
+
+    Args:
+        command: The subcommand.
+        config_class: A dataclass; its fields are the options, its docstring their help.
+        argv: The words after the subcommand.
+        aliases: Words that stand for others, such as `--from` for a field that Python cannot name.
+
+    Returns:
+        The configuration. `--config FILE` or `--preset NAME` comes first, dotted options override it.
+
+    Raises:
+        UsageError: An unknown key, a wrong type or a missing option, named in one line.
+    """
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    parser = ArgumentParser(
+        prog=f"spinmark {command}",
+        description=(config_class.__doc__ or "").strip().split("\n")[0],
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", action="config", help="A YAML file with these options.")
+    parser.add_argument("--preset", help="A packaged configuration, by name.")
+    parser.add_class_arguments(config_class, None)
+    try:
+        words = [word for given in argv for word in (aliases or {}).get(given, [given])]
+        namespace = parser.parse_args(_expand_preset(command, words))
+        namespace.pop("config", None)
+        namespace.pop("preset", None)
+        return config_class(**vars(parser.instantiate(namespace)))
+    except ArgumentError as error:
+        raise UsageError(_explain(str(error), config_class)) from None
+
+
+def _expand_preset(command: str, argv: Sequence[str]) -> list[str]:
+    """Replace `--preset NAME` by the packaged file, placed first so that options override it."""
+    rest: list[str] = []
+    chosen: list[str] = []
+    words = iter(argv)
+    for word in words:
+        if word == "--preset":
+            chosen.append(next(words, ""))
+        elif word.startswith("--preset="):
+            chosen.append(word.partition("=")[2])
+        else:
+            rest.append(word)
+    return [*(f"--config={preset_path(command, name)}" for name in chosen), *rest]
+
+
+def option_names(config_class: type[Any], prefix: str = "") -> list[str]:
+    """List the dotted options of a configuration dataclass."""
+    hints = get_type_hints(config_class)
+    names: list[str] = []
+    for field in fields(config_class):
+        inner = [hint for hint in (hints[field.name], *get_args(hints[field.name]))]
+        nested = [hint for hint in inner if is_dataclass(hint) and isinstance(hint, type)]
+        if nested:
+            names += option_names(nested[0], f"{prefix}{field.name}.")
+        else:
+            names.append(f"{prefix}{field.name}")
+    return names
+
+
+def _explain(message: str, config_class: type[Any]) -> str:
+    """Turn the parser's message into one line that says what is accepted."""
+    line = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", " ".join(message.split()))
+    line = line.removeprefix("Parser key ")
+    unknown = re.search(r"unrecognized arguments: --([\w.]+)", line) or re.search(
+        r"does not accept (?:option|nested key) '([\w.]+)'", line
+    )
+    if unknown:
+        names = option_names(config_class)
+        group = re.search(r"Group '([\w.]+)'", line)
+        key = f"{group.group(1)}.{unknown.group(1)}" if group else unknown.group(1)
+        near = difflib.get_close_matches(key, names, n=3) or names
+        return f"unknown option {key!r}; accepted: {', '.join(near)}"
+    return line
+

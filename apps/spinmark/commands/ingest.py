@@ -1,0 +1,61 @@
+"""`spinmark ingest --release DIR --out COHORT`: images and tables into one cohort."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from spinmark_data.ingest.config import IngestConfig
+
+from spinmark import artefacts, cli
+from spinmark.errors import UsageError
+from spinmark.progress import done, progress
+
+
+@dataclass(kw_only=True)
+class Ingest(IngestConfig):
+    """Turn a release (DICOM or NIfTI files and tables) into a cohort.
+
+    Args:
+        release: The folder that came from outside; it is only read.
+        out: Where to write the cohort.
+        dry_run: Print what would be taken and what refused, and write nothing.
+    """
+
+    release: Path
+    out: Path | None = None
+    dry_run: bool = False
+
+
+def main(argv: list[str]) -> int:
+    """Run the command."""
+    args = cli.parse("ingest", Ingest, argv, aliases={"--dry-run": ["--dry_run", "true"]})
+    from spinmark_data.ingest.run import ingest, plan
+
+    listing = artefacts.listing_hash(args.release)
+    if args.dry_run:
+        print(plan(args.release, args))
+        return done("Nothing was written.", "the same command without --dry-run")
+    if args.out is None:
+        raise UsageError("--out is missing: the folder where to write the cohort")
+
+    def write(folder: Path) -> None:
+        with progress("ingest: series") as bar:
+            ingest(args.release, folder, args, progress=bar)
+
+    made = artefacts.make(
+        args.out, "cohort", write, config=args, inputs={"release": listing}, resumable=True
+    )
+    return done(
+        _summary(args.out),
+        f"spinmark split --cohort {args.out} --out SPLIT",
+        fresh=made.fresh,
+    )
+
+
+def _summary(path: Path) -> str:
+    from spinmark_data.cohort.reader import Cohort
+
+    cohort = Cohort.open(path)
+    scans = ", ".join(f"{len(cohort.scans(name))} of {name}" for name in cohort.sequences)
+    issues = cohort.table("issues")
+    kinds = ", ".join(f"{count} {kind}" for kind, count in issues["kind"].value_counts().items())
+    return f"{path}: scans: {scans}; issues: {kinds or 'none'} ({path}/tables/issues.parquet)"

@@ -1,0 +1,65 @@
+"""The covariates of each prognostic model: what a clinician has, grades, and what the image says."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+    from spinmark_data.cohort.reader import Cohort
+
+CLINICAL_ROLES = ("demographic", "symptom", "function")
+GRADE = "XRKL"
+
+
+def baseline_scans(embeddings: "xr.Dataset") -> "pd.DataFrame":
+    """Return the earliest primary scan of each joint, indexed by joint_id.
+
+    Args:
+        embeddings: The embeddings artefact's Dataset.
+    """
+    names = ["scan_id", "subject_id", "laterality", "joint_id", "visit", "rank", "days", "set"]
+    scans = embeddings[names].to_dataframe()[names].reset_index(drop=True)
+    primary = scans[scans["rank"] == 0].sort_values(["joint_id", "days", "visit"])
+    return primary.drop_duplicates("joint_id").set_index("joint_id")
+
+
+def designs(
+    cohort: "Cohort",
+    embeddings: "xr.Dataset",
+    models: Sequence[Sequence[str]],
+) -> "dict[str, pd.DataFrame]":
+    """Build the covariates of each model at baseline.
+
+    Args:
+        cohort: The cohort.
+        embeddings: The embeddings artefact's Dataset.
+        models: Blocks of each model, out of `clinical`, `kl` and `embedding`.
+
+    Returns:
+        For each model, named by its blocks joined by `_`, a frame (joint_id x covariate) whose
+        columns are `(block, name)`.
+    """
+    import pandas as pd
+    from spinmark_data.features import clinical_features
+
+    scans = baseline_scans(embeddings)
+    rows = scans.reset_index()
+    clinical = clinical_features(cohort, rows, roles=CLINICAL_ROLES).values
+    grades = clinical_features(cohort, rows, roles=("structure",)).values
+    vectors = pd.DataFrame(
+        embeddings["embedding"].to_numpy(), index=embeddings["scan_id"].to_numpy().astype(str)
+    )
+    blocks = {
+        "clinical": clinical,
+        "kl": grades[[GRADE]] if GRADE in grades else grades.iloc[:, :0],
+        "embedding": vectors.add_prefix("e"),
+    }
+    frames = {
+        name: block.loc[scans["scan_id"]].set_axis(scans.index, axis=0)
+        for name, block in blocks.items()
+    }
+    return {
+        "_".join(model): pd.concat({name: frames[name] for name in model}, axis=1)
+        for model in models
+    }

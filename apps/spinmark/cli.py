@@ -61,14 +61,15 @@ def parse(
     parser.add_argument("--config", action="config", help="A YAML file with these options.")
     parser.add_argument("--preset", help="A packaged configuration, by name.")
     parser.add_class_arguments(config_class, None)
+    words = [word for given in argv for word in (aliases or {}).get(given, [given])]
+    words = _expand_preset(command, words)
     try:
-        words = [word for given in argv for word in (aliases or {}).get(given, [given])]
-        namespace = parser.parse_args(_expand_preset(command, words))
+        namespace = parser.parse_args(words)
         namespace.pop("config", None)
         namespace.pop("preset", None)
         return config_class(**vars(parser.instantiate(namespace)))
     except ArgumentError as error:
-        raise UsageError(_explain(str(error), config_class)) from None
+        raise UsageError(_explain(str(error), config_class) + _source(words)) from None
 
 
 def _expand_preset(command: str, argv: Sequence[str]) -> list[str]:
@@ -84,6 +85,17 @@ def _expand_preset(command: str, argv: Sequence[str]) -> list[str]:
         else:
             rest.append(word)
     return [*(f"--config={preset_path(command, name)}" for name in chosen), *rest]
+
+
+def _source(words: Sequence[str]) -> str:
+    """Name the file that options came from, if there was one."""
+    pairs = zip(words, [*words[1:], ""], strict=True)
+    paths = [
+        word.partition("=")[2] or following
+        for word, following in pairs
+        if word == "--config" or word.startswith("--config=")
+    ]
+    return f" (options read from {', '.join(paths)} and the command line)" if paths else ""
 
 
 def option_names(config_class: type[Any], prefix: str = "") -> list[str]:
@@ -104,8 +116,11 @@ def _explain(message: str, config_class: type[Any]) -> str:
     """Turn the parser's message into one line that says what is accepted."""
     line = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", " ".join(message.split()))
     line = line.removeprefix("Parser key ")
-    unknown = re.search(r"unrecognized arguments: --([\w.]+)", line) or re.search(
-        r"does not accept (?:option|nested key) '([\w.]+)'", line
+    line = re.sub(r"Problems parsing config: .*?(line \d+, column \d+).*", r"not YAML at \1", line)
+    unknown = (
+        re.search(r"unrecognized arguments: --([\w.]+)", line)
+        or re.search(r"does not accept (?:option|nested key) '([\w.]+)'", line)
+        or re.search(r"Option '([\w.]+)' is not accepted", line)
     )
     if unknown:
         names = option_names(config_class)

@@ -1,4 +1,4 @@
-"""What every table reader returns: the clinical side of a cohort, as docs/schemas.md lays it out."""
+"""What every table reader returns: the clinical side of a cohort, after docs/schemas.md."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,0 +1,121 @@
+"""From a cohort's tables to what a clinical encoder may see: by role, never by column name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import pandas as pd
+
+from spinmark_data.errors import InputError
+
+DEFAULT_ROLES = ("demographic", "symptom", "function")
+INPUT_ROLES = (
+    *DEFAULT_ROLES,
+    "structure",
+    "morphometric",
+    "biospecimen",
+    "treatment",
+)
+_KEYS = {
+    "subjects": ["subject_id"],
+    "visits": ["subject_id", "visit"],
+    "joints": ["subject_id", "laterality", "visit"],
+}
+# Columns of the tables that place a row rather than describe it.
+_PLACES = frozenset({"subject_id", "laterality", "visit", "joint_id", "days", "months"})
+
+
+class Tables(Protocol):
+    """What is needed of a cohort; `spinmark_data.cohort.reader.Cohort` has it."""
+
+    def table(self, name: str) -> pd.DataFrame:
+        """One table of docs/schemas.md."""
+        ...
+
+
+@dataclass(frozen=True)
+class ClinicalTable:
+    """The clinical variables of scans.
+
+    Args:
+        values: float64, NaN where missing; a row a scan, indexed by `scan_id` in the order of the
+            scans, and a column a variable.
+        dictionary: The dictionary's rows of these variables, in the order of the columns.
+    """
+
+    values: pd.DataFrame
+    dictionary: pd.DataFrame
+
+
+def _check_roles(roles: Sequence[str]) -> None:
+    forbidden = [role for role in roles if role in ("outcome", "administrative")]
+    if forbidden:
+        raise InputError(
+            f"roles: {forbidden} can never be an input; accepted roles are {list(INPUT_ROLES)}."
+        )
+    if unknown := [role for role in roles if role not in INPUT_ROLES]:
+        raise InputError(f"roles: unknown {unknown}; accepted roles are {list(INPUT_ROLES)}.")
+
+
+def _numeric(column: pd.Series, name: str) -> pd.Series:
+    values = pd.to_numeric(column, errors="coerce")
+    lost = values.isna() & column.notna()
+    if lost.any():
+        raise InputError(
+            f"Variable '{name}' holds {column[lost].iloc[0]!r}; a clinical input needs numbers."
+        )
+    return values.astype("float64")
+
+
+def clinical_features(
+    cohort: Tables, scans: pd.DataFrame, *, roles: Sequence[str] = DEFAULT_ROLES
+) -> ClinicalTable:
+    """The clinical variables of each scan's subject, visit and joint.
+
+    Variables are taken by the role that the dictionary gives them. Whatever the dictionary does not
+    name stays out, so that no new name lets an outcome in; and a column that holds an outcome's values
+    cannot be told from its numbers, so ingest gives the role once, where the variable is known.
+
+    Args:
+        cohort: Its tables.
+        scans: At least `scan_id`, `subject_id`, `laterality` and `visit`.
+        roles: Roles to take. Structure (radiographic grades) is off by default: the aim is to learn
+            without it.
+
+    Returns:
+        A row a scan; NaN where a cell is missing or the subject, visit or joint has no row.
+
+    Raises:
+        InputError: A role that can never be an input, an unknown role, a table in which the key is
+            not unique, values that are no numbers, or no variable of these roles.
+    """
+    _check_roles(roles)
+    dictionary = cohort.table("dictionary")
+    rows = dictionary[dictionary["role"].isin(list(roles))]
+    columns: dict[str, pd.Series] = {}
+    for name, key in _KEYS.items():
+        table = cohort.table(name)
+        wanted = [
+            variable
+            for variable in rows.loc[rows["table"] == name, "variable"]
+            if variable in table.columns and variable not in _PLACES
+        ]
+        if not wanted:
+            continue
+        if table.duplicated(key).any():
+            raise InputError(f"Table '{name}' has rows with the same {key}; they must be unique.")
+        joined = scans[["scan_id", *key]].merge(
+            table[[*key, *wanted]], on=key, how="left", validate="many_to_one"
+        )
+        for variable in wanted:
+            columns[variable] = _numeric(joined[variable], variable)
+    if not columns:
+        raise InputError(
+            f"No variable has one of the roles {list(roles)}; the cohort's dictionary holds the roles "
+            f"{sorted(set(dictionary['role'].astype(str)))}."
+        )
+    order = [variable for variable in rows["variable"] if variable in columns]
+    values = pd.DataFrame({variable: columns[variable].to_numpy() for variable in order})
+    values.index = pd.Index(scans["scan_id"].to_numpy(dtype=object), name="scan_id")
+    kept = rows.set_index("variable").loc[order].reset_index()
+    return ClinicalTable(values=values, dictionary=kept)

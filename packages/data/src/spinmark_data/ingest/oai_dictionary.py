@@ -1,0 +1,278 @@
+"""The variables of the OAI that spinmark knows: one row each, with the name under which a release holds it."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from spinmark_data.ingest.tableset import COLUMNS
+
+Level = Literal["subjects", "visits", "joints"]
+
+# Months since enrolment of each contact. They serve display, and time where no day is recorded;
+# those of V12 to V14 have not been verified.
+MONTHS: Mapping[str, int] = {
+    "V00": 0,
+    "V01": 12,
+    "V02": 18,
+    "V03": 24,
+    "V04": 30,
+    "V05": 36,
+    "V06": 48,
+    "V07": 60,
+    "V08": 72,
+    "V09": 84,
+    "V10": 96,
+    "V11": 108,
+    "V12": 120,
+    "V13": 168,
+    "V14": 192,
+}
+DAYS_PER_MONTH = 30.4375
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable as the cohort holds it.
+
+    Args:
+        name: Its name in the cohort: the release's stem without visit prefix and side suffix.
+        label: What it is.
+        unit: Its unit, or `""`.
+        kind: `continuous`, `ordinal`, `nominal` or `binary`.
+        role: One of the roles of docs/schemas.md.
+        group: The instrument or domain that it belongs to.
+        table: The table of the cohort that holds it.
+        pattern: Its name in the release after the visit prefix, `{side}` standing for R or L;
+            by default `name`, with a side suffix if `table` is `joints`.
+        text: Whether its values are letters rather than numbers.
+    """
+
+    name: str
+    label: str
+    unit: str
+    kind: str
+    role: str
+    group: str
+    table: Level
+    pattern: str = ""
+    text: bool = False
+
+    def release_names(self) -> dict[str, str]:
+        """Name in the release (prefix stripped) -> side (`""` for a person's variable)."""
+        default = self.name + "{side}" if self.table == "joints" else self.name
+        pattern = self.pattern or default
+        if "{side}" not in pattern:
+            return {pattern: ""}
+        return {pattern.format(side=side): side for side in ("R", "L")}
+
+
+def _rows(table: Level, role: str, group: str, *rows: tuple[str, ...]) -> list[Variable]:
+    """Variables that share table, role and group: (name, label, unit, kind[, pattern])."""
+    return [
+        Variable(name, label, unit, kind, role, group, table, rest[0] if rest else "")
+        for name, label, unit, kind, *rest in rows
+    ]
+
+
+CLINICAL: tuple[Variable, ...] = (
+    Variable(
+        "SITE", "Recruiting site", "", "nominal", "administrative", "study", "subjects", "", True
+    ),
+    *_rows(
+        "subjects",
+        "administrative",
+        "study",
+        ("COHORT", "Cohort group", "", "nominal"),
+        ("CHRTHLF", "Half of the cohort", "", "nominal"),
+    ),
+    *_rows(
+        "subjects",
+        "demographic",
+        "person",
+        ("SEX", "Sex", "", "binary"),
+        ("RACE", "Race", "", "nominal"),
+        ("HISP", "Hispanic or Latino", "", "binary"),
+        ("EDCV", "Highest education", "", "ordinal"),
+        ("INCOME", "Household income", "", "ordinal"),
+        ("INCOME2", "Household income, above or below 50,000", "", "binary"),
+        ("FAMKR", "A parent or sibling had a knee replaced", "", "binary"),
+    ),
+    *_rows(
+        "visits",
+        "demographic",
+        "person",
+        ("AGE", "Age", "years", "continuous"),
+        ("BMI", "Body mass index", "kg/m2", "continuous"),
+        ("COMORB", "Charlson comorbidity score", "points", "ordinal"),
+    ),
+    *_rows(
+        "visits",
+        "symptom",
+        "mood",
+        ("CESD", "CES-D depression scale", "points", "continuous"),
+    ),
+    *_rows(
+        "visits",
+        "symptom",
+        "KOOS",
+        ("KOOSQOL", "KOOS knee-related quality of life (100 is best)", "points", "continuous"),
+    ),
+    *_rows(
+        "visits",
+        "function",
+        "KOOS",
+        ("KOOSFSR", "KOOS function, sport and recreation (100 is best)", "points", "continuous"),
+    ),
+    *_rows(
+        "visits",
+        "function",
+        "performance",
+        ("PASE", "Physical Activity Scale for the Elderly", "points", "continuous"),
+        ("20MPACE", "Pace over 20 m", "m/s", "continuous"),
+        ("400MTIM", "Time to walk 400 m", "s", "continuous"),
+    ),
+    *_rows(
+        "joints",
+        "symptom",
+        "WOMAC",
+        ("WOMKP", "WOMAC pain, 0 to 20", "points", "continuous"),
+        ("WOMSTF", "WOMAC stiffness, 0 to 8", "points", "continuous"),
+        ("WOMTS", "WOMAC total, 0 to 96", "points", "continuous"),
+    ),
+    *_rows(
+        "joints",
+        "function",
+        "WOMAC",
+        ("WOMADL", "WOMAC disability in daily living, 0 to 68", "points", "continuous"),
+    ),
+    *_rows(
+        "joints",
+        "symptom",
+        "KOOS",
+        ("KOOSKP", "KOOS pain (100 is best)", "points", "continuous"),
+        ("KOOSYM", "KOOS other symptoms (100 is best)", "points", "continuous"),
+    ),
+    *_rows(
+        "joints",
+        "symptom",
+        "history",
+        ("KPNEV", "Knee pain ever, reported at screening", "", "binary", "KPN{side}EV"),
+        ("SXKOA", "Symptomatic knee osteoarthritis at screening", "", "ordinal", "{side}SXKOA"),
+        ("INJ", "Injured badly enough to limit walking, ever", "", "binary"),
+    ),
+    *_rows(
+        "joints",
+        "treatment",
+        "history",
+        ("KSURG", "Knee surgery or arthroscopy, ever", "", "binary"),
+    ),
+    *_rows(
+        "joints",
+        "outcome",
+        "history",
+        ("KRS12", "Knee replaced since the last visit, self-reported", "", "binary", "KRS{side}12"),
+    ),
+)
+
+_REGIONS = {
+    "FM": "medial femur",
+    "FL": "lateral femur",
+    "TM": "medial tibia",
+    "TL": "lateral tibia",
+}
+
+# One row of a reading table is a knee, so that these carry no side in their names.
+READINGS: tuple[Variable, ...] = (
+    Variable("XRKL", "Kellgren-Lawrence grade", "", "ordinal", "structure", "radiograph", "joints", "XRKL"),
+    *(
+        Variable(
+            f"XRJS{code}",
+            f"Joint space narrowing, {where} (a decimal marks change within a grade)",
+            "grade",
+            "ordinal",
+            "structure",
+            "radiograph",
+            "joints",
+            f"XRJS{code}",
+        )
+        for code, where in (("M", "medial"), ("L", "lateral"))
+    ),
+    *(
+        Variable(
+            f"XR{what}{code}", f"{label}, {where}", "grade", "ordinal", "structure", "radiograph",
+            "joints", f"XR{what}{code}",
+        )
+        for what, label in (("OS", "Osteophytes"), ("SC", "Sclerosis"))
+        for code, where in _REGIONS.items()
+    ),
+)  # fmt: skip
+
+VARIABLES: Mapping[str, Variable] = {row.name: row for row in (*CLINICAL, *READINGS)}
+
+_PREFIX = re.compile(r"(V\d\d|P0[12])(.+)")
+
+
+def _by_release_name(rows: tuple[Variable, ...]) -> dict[str, tuple[Variable, str]]:
+    return {name: (row, side) for row in rows for name, side in row.release_names().items()}
+
+
+_CLINICAL_NAMES = _by_release_name(CLINICAL)
+_READING_NAMES = _by_release_name(READINGS)
+
+
+def split_prefix(column: str) -> tuple[str, str]:
+    """An upper-case column name as (visit prefix or `""`, the rest).
+
+    Examples:
+        >>> split_prefix("V0020MPACE")
+        ('V00', '20MPACE')
+        >>> split_prefix("VERSION")
+        ('', 'VERSION')
+    """
+    match = _PREFIX.fullmatch(column)
+    return (match.group(1), match.group(2)) if match else ("", column)
+
+
+def find(column: str, *, reading: bool) -> tuple[Variable, str] | None:
+    """The variable and side of an upper-case column of a release table, if it is known.
+
+    Args:
+        column: Its name with the prefix, such as `V00WOMKPR`.
+        reading: Whether the table holds one row a knee, as image readings do.
+    """
+    _, rest = split_prefix(column)
+    return (_READING_NAMES if reading else _CLINICAL_NAMES).get(rest)
+
+
+def dictionary_frame(
+    names: list[str], labels: Mapping[str, Mapping[float, str]], sources: Mapping[str, str]
+) -> pd.DataFrame:
+    """The `dictionary` table for these variables.
+
+    Args:
+        names: Names from `VARIABLES`.
+        labels: Code -> label, by variable, as met in the release.
+        sources: The release tables that each was read from.
+    """
+    rows = []
+    for name in names:
+        row = VARIABLES[name]
+        codes = {f"{code:g}": label for code, label in labels.get(name, {}).items()}
+        rows.append(
+            {
+                "variable": name,
+                "label": row.label,
+                "unit": row.unit,
+                "kind": row.kind,
+                "role": row.role,
+                "group": row.group,
+                "codes": json.dumps(codes, ensure_ascii=False),
+                "table": row.table,
+                "source": sources.get(name, ""),
+            }
+        )
+    return pd.DataFrame(rows, columns=list(COLUMNS["dictionary"]))

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
 CLINICAL_ROLES = ("demographic", "symptom", "function")
 GRADE = "XRKL"
+# The survival package finds the embedding among a model's covariates by this prefix.
+PREFIX = "embedding_"
+BLOCKS = ("clinical", "kl", "embedding")
 
 
 def baseline_scans(embeddings: "xr.Dataset") -> "pd.DataFrame":
@@ -18,48 +21,49 @@ def baseline_scans(embeddings: "xr.Dataset") -> "pd.DataFrame":
     Args:
         embeddings: The embeddings artefact's Dataset.
     """
+    import pandas as pd
+
     names = ["scan_id", "subject_id", "laterality", "joint_id", "visit", "rank", "days", "set"]
-    scans = embeddings[names].to_dataframe()[names].reset_index(drop=True)
+    scans = pd.DataFrame({name: embeddings[name].to_numpy() for name in names})
     primary = scans[scans["rank"] == 0].sort_values(["joint_id", "days", "visit"])
     return primary.drop_duplicates("joint_id").set_index("joint_id")
 
 
 def designs(
-    cohort: "Cohort",
-    embeddings: "xr.Dataset",
-    models: Sequence[Sequence[str]],
+    cohort: "Cohort", embeddings: "xr.Dataset", models: Sequence[Sequence[str]]
 ) -> "dict[str, pd.DataFrame]":
     """Build the covariates of each model at baseline.
 
     Args:
         cohort: The cohort.
         embeddings: The embeddings artefact's Dataset.
-        models: Blocks of each model, out of `clinical`, `kl` and `embedding`.
+        models: Blocks of each model, out of `BLOCKS`.
 
     Returns:
-        For each model, named by its blocks joined by `_`, a frame (joint_id x covariate) whose
-        columns are `(block, name)`.
+        For each model, named by its blocks joined by `_`, a frame (joint_id x covariate).
+
+    Raises:
+        InputError: The cohort has no variable that a block needs.
     """
     import pandas as pd
     from spinmark_data.features import clinical_features
 
     scans = baseline_scans(embeddings)
     rows = scans.reset_index()
-    clinical = clinical_features(cohort, rows, roles=CLINICAL_ROLES).values
-    grades = clinical_features(cohort, rows, roles=("structure",)).values
-    vectors = pd.DataFrame(
-        embeddings["embedding"].to_numpy(), index=embeddings["scan_id"].to_numpy().astype(str)
-    )
-    blocks = {
-        "clinical": clinical,
-        "kl": grades[[GRADE]] if GRADE in grades else grades.iloc[:, :0],
-        "embedding": vectors.add_prefix("e"),
-    }
+    wanted = {block for model in models for block in model}
+    blocks: dict[str, pd.DataFrame] = {}
+    if "clinical" in wanted:
+        blocks["clinical"] = clinical_features(cohort, rows, roles=CLINICAL_ROLES).values
+    if "kl" in wanted:
+        blocks["kl"] = clinical_features(cohort, rows, roles=("structure",)).values[[GRADE]]
+    if "embedding" in wanted:
+        index = embeddings["scan_id"].to_numpy().astype(object)
+        vectors = pd.DataFrame(embeddings["embedding"].to_numpy(), index=index)
+        blocks["embedding"] = vectors.add_prefix(PREFIX)
     frames = {
         name: block.loc[scans["scan_id"]].set_axis(scans.index, axis=0)
         for name, block in blocks.items()
     }
     return {
-        "_".join(model): pd.concat({name: frames[name] for name in model}, axis=1)
-        for model in models
+        "_".join(model): pd.concat([frames[name] for name in model], axis=1) for model in models
     }

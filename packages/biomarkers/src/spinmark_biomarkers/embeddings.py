@@ -1,0 +1,181 @@
+"""The embeddings artefact as this package reads it: checked, or made from a plain table."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from spinmark_biomarkers.errors import InputError
+
+SCAN_COORDS = (
+    "scan_id",
+    "subject_id",
+    "laterality",
+    "joint_id",
+    "visit",
+    "rank",
+    "days",
+    "site",
+    "scanner",
+    "set",
+)
+SETS = ("train", "val", "test")
+
+
+def _some(names: Iterable[object], most: int = 5) -> str:
+    listed = [str(name) for name in names]
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more
+
+
+def check_embeddings(ds: xr.Dataset) -> xr.Dataset:
+    """Check a dataset against the embeddings schema and return it.
+
+    Args:
+        ds: `embedding(scan, feature)` with the scan coordinates named in docs/schemas.md; `fold`
+            may be absent.
+
+    Returns:
+        The same dataset with `set` among the coordinates.
+
+    Raises:
+        InputError: Where a variable or coordinate is missing, a row holds NaN or infinity, a
+            scan_id stands twice, or a set is not train, val or test.
+    """
+    if "embedding" not in ds.variables:
+        raise InputError(
+            f"embeddings: no variable 'embedding', found {sorted(map(str, ds.variables))}; "
+            "accepted is embedding(scan, feature)"
+        )
+    if ds["embedding"].dims != ("scan", "feature"):
+        raise InputError(
+            f"embeddings: embedding has dimensions {ds['embedding'].dims}; "
+            "accepted is ('scan', 'feature')"
+        )
+    missing = [name for name in SCAN_COORDS if name not in ds.variables]
+    if missing:
+        raise InputError(f"embeddings: no {_some(missing)}; accepted are {', '.join(SCAN_COORDS)}")
+    ds = ds.set_coords([name for name in (*SCAN_COORDS, "fold") if name in ds.variables])
+    if ds.sizes["scan"] == 0 or ds.sizes["feature"] == 0:
+        raise InputError(
+            f"embeddings: {ds.sizes['scan']} scans x {ds.sizes['feature']} features; "
+            "accepted is at least one of each"
+        )
+    scan_ids = pd.Series(np.asarray(ds["scan_id"].values, dtype=object))
+    twice = scan_ids[scan_ids.duplicated()].unique()
+    if len(twice):
+        raise InputError(f"embeddings: scan_id {_some(twice)} stands more than once; accepted once")
+    finite = np.asarray(np.isfinite(ds["embedding"].values).all(axis=1), dtype=bool)
+    if not finite.all():
+        raise InputError(
+            f"embeddings: not finite at {int((~finite).sum())} scans "
+            f"({_some(scan_ids.to_numpy()[~finite])}); accepted are finite numbers"
+        )
+    strange = sorted(set(map(str, ds["set"].values)) - set(SETS))
+    if strange:
+        raise InputError(f"embeddings: set {_some(strange)}; accepted are {', '.join(SETS)}")
+    both = pd.DataFrame({"s": ds["subject_id"].values, "set": ds["set"].values}).astype(str)
+    held = both.assign(test=both["set"] == "test").groupby("s")["test"].nunique()
+    if (held > 1).any():
+        raise InputError(
+            f"embeddings: subjects {_some(held[held > 1].index)} are both fitted and held out; "
+            "accepted is one set a subject"
+        )
+    return ds
+
+
+def scan_frame(ds: xr.Dataset) -> pd.DataFrame:
+    """Return the scan coordinates as a frame, a row a scan in the dataset's order."""
+    return pd.DataFrame(
+        {
+            name: np.asarray(ds[name].values).astype(object)
+            if ds[name].dtype.kind in "OUT"
+            else np.asarray(ds[name].values)
+            for name in SCAN_COORDS
+        }
+    )
+
+
+def from_frame(
+    frame: pd.DataFrame | Path,
+    *,
+    fitted_subjects: Iterable[str],
+    features: Iterable[str] | None = None,
+) -> xr.Dataset:
+    """Make an embeddings dataset from a table, for embeddings that spinmark did not compute.
+
+    Args:
+        frame: A row a scan, or the path of such a CSV. `subject_id` is required; `laterality`,
+            `visit`, `rank`, `days`, `site` and `scanner` are taken where present.
+        fitted_subjects: Everyone whom the encoder saw. They form the train set, all others the
+            test set: no figure may be reported on a subject that the encoder was fitted on.
+        features: Feature columns; by default all numeric columns that are not coordinates.
+
+    Raises:
+        InputError: Where a column is missing or is not numeric, or the result fails
+            `check_embeddings`.
+    """
+    name = "frame"
+    if isinstance(frame, Path):
+        name = str(frame)
+        try:
+            frame = pd.read_csv(frame, dtype={"subject_id": str, "visit": str, "laterality": str})
+        except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeError) as error:
+            raise InputError(f"{name}: cannot be read as CSV ({error})") from error
+    if "subject_id" not in frame.columns:
+        raise InputError(
+            f"{name}: no column 'subject_id', found {_some(frame.columns)}; accepted is a row a "
+            "scan with subject_id and numeric features"
+        )
+    known = {*SCAN_COORDS, "fold"}
+    if features is None:
+        features = [
+            str(c)
+            for c in frame.columns
+            if c not in known and pd.api.types.is_numeric_dtype(frame[c])
+        ]
+    columns = list(features)
+    absent = [c for c in columns if c not in frame.columns]
+    if absent or not columns:
+        raise InputError(
+            f"{name}: feature columns {_some(absent) or 'none'} not found; accepted are numeric "
+            f"columns among {_some(frame.columns)}"
+        )
+    words = [c for c in columns if not pd.api.types.is_numeric_dtype(frame[c])]
+    if words:
+        raise InputError(
+            f"{name}: feature columns {_some(words)} are not numeric; accepted numbers"
+        )
+
+    def text(column: str, default: str) -> pd.Series:
+        if column not in frame.columns:
+            return pd.Series([default] * len(frame), dtype=object)
+        return frame[column].reset_index(drop=True).fillna(default).astype(str).astype(object)
+
+    subject, side, visit = text("subject_id", ""), text("laterality", ""), text("visit", "V00")
+    rank = frame["rank"].to_numpy(np.int64) if "rank" in frame else np.zeros(len(frame), np.int64)
+    days = frame["days"].to_numpy(np.float64) if "days" in frame else np.zeros(len(frame))
+    fitted = {str(s) for s in fitted_subjects}
+    parts = zip(subject, side, visit, rank, strict=True)
+    scan_id = [f"{s}:{lat}:{v}:unknown:{r}" for s, lat, v, r in parts]
+    coords = {
+        "scan_id": text("scan_id", "") if "scan_id" in frame else pd.Series(scan_id, dtype=object),
+        "subject_id": subject,
+        "laterality": side,
+        "joint_id": (subject + ":" + side).astype(object),
+        "visit": visit,
+        "rank": rank,
+        "days": days,
+        "site": text("site", ""),
+        "scanner": text("scanner", ""),
+        "set": pd.Series(["train" if s in fitted else "test" for s in subject], dtype=object),
+        "fold": np.zeros(len(frame), np.int64),
+    }
+    ds = xr.Dataset(
+        {"embedding": (("scan", "feature"), frame[columns].to_numpy(np.float32))},
+        coords={key: ("scan", np.asarray(value)) for key, value in coords.items()},
+        attrs={"schema": "spinmark/embeddings", "version": 1, "objective": "unknown"},
+    )
+    return check_embeddings(ds)

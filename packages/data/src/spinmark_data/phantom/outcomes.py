@@ -1,0 +1,303 @@
+"""Replacement, death and contact over the years that follow enrolment.
+
+A knee's hazard of replacement is Weibull and proportional: `frailty * exp(eta) * h0(t)`, with `eta`
+linear in the structure, the pain and the age at enrolment and a gamma frailty of mean 1 that a
+person's two knees share (Gompertz for death, which competes). The expected share of knees replaced
+within ten years is set by `h0`, solved for on a reference population.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.special import ndtr
+
+from spinmark_data.phantom.clinic import clinic_visit
+from spinmark_data.phantom.config import VISIT_MONTHS, PhantomConfig
+from spinmark_data.phantom.population import (
+    STREAM_OUTCOME,
+    STREAM_VISIT,
+    Floats,
+    Population,
+    normals,
+    sample_population,
+)
+from spinmark_data.phantom.state import LATENTS
+
+DAYS_PER_YEAR = 365.25
+TEN_YEARS = 3652.5
+
+WEIGHTS = {
+    "bone": 0.55,
+    "cartilage": 0.65,
+    "inflammation": 0.35,
+    "hypertrophy": 0.25,
+    "WOMKP": 0.10,
+    "AGE": 0.025,
+}
+"""Log hazard of replacement for each unit at enrolment; age is counted from 61 years."""
+
+# Death: about 7 % in ten years at the cohort's ages.
+DEATH_AT_61 = 0.0052
+DEATH_BY_AGE = 0.085
+DEATH_MALE = 0.35
+DEATH_BY_BMI = 0.02
+
+_REFERENCE_SEED, _REFERENCE_SUBJECTS = 20_040_224, 1500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcomes:
+    """What happens to people and knees.
+
+    Args:
+        subjects: A row a person: `death_days` (inf if none in the span), `dropout_days` (inf if none),
+            `last_contact` (a visit), `last_contact_days`, `death_known`.
+        joints: A row a knee: `log_hazard_ratio`, `log_hazard_ratio_conditional`,
+            `replacement_days` (inf if none in the span or after death), `observed_cause`,
+            `observed_lower`, `observed_upper`.
+        days: A row a person, a column a visit: the day of the contact, NaN if it was missed.
+        scale: Cumulative hazard of replacement at ten years for `eta = 0`.
+        span_days: Days that were simulated.
+    """
+
+    subjects: pd.DataFrame
+    joints: pd.DataFrame
+    days: pd.DataFrame
+    scale: float
+    span_days: float
+
+
+def linear_predictor(population: Population, womkp: Floats) -> Floats:
+    """Log hazard ratio of each knee at enrolment, without frailty.
+
+    Args:
+        population: People and knees at enrolment.
+        womkp: WOMAC pain of each knee at enrolment.
+    """
+    age = np.repeat(population.subjects["age"].to_numpy(), 2)
+    weights = np.array([WEIGHTS[name] for name in LATENTS])
+    return np.asarray(
+        population.latents @ weights + WEIGHTS["WOMKP"] * womkp + WEIGHTS["AGE"] * (age - 61.0)
+    )
+
+
+def death_rate(population: Population) -> Floats:
+    """Hazard of death at enrolment, per year; it grows by `DEATH_BY_AGE` a year."""
+    people = population.subjects
+    return np.asarray(
+        DEATH_AT_61
+        * np.exp(
+            DEATH_BY_AGE * (people["age"].to_numpy() - 61.0)
+            + DEATH_MALE * (people["sex"].to_numpy() == 1)
+            + DEATH_BY_BMI * (people["bmi"].to_numpy() - 28.6)
+        )
+    )
+
+
+def expected_incidence(
+    eta: Floats, death: Floats, scale: float, config: PhantomConfig, *, steps: int = 200
+) -> Floats:
+    """Cumulative incidence of replacement at ten years, frailty integrated out, death competing.
+
+    The survival of a knee is the frailty's Laplace transform at its cumulative hazard,
+    `(1 + theta H)^(-1/theta)`; the integral over time is by the midpoint of each step.
+
+    Args:
+        eta: Log hazard ratios `(n,)`.
+        death: Hazards of death at enrolment, per year `(n,)`.
+        scale: Cumulative hazard at ten years for `eta = 0`.
+        config: Parameters of the cohort.
+        steps: Steps of the integral.
+
+    Returns:
+        Probabilities `(n,)`.
+    """
+    edges = np.linspace(0.0, 10.0, steps + 1)
+    theta = config.frailty_variance
+    cumulative = scale * np.exp(eta)[:, None] * (edges / 10.0) ** config.hazard_shape
+    survival = (1.0 + theta * cumulative) ** (-1.0 / theta)
+    middle = (edges[1:] + edges[:-1]) / 2
+    alive = np.exp(-death[:, None] * np.expm1(DEATH_BY_AGE * middle) / DEATH_BY_AGE)
+    return np.asarray(((survival[:, :-1] - survival[:, 1:]) * alive).sum(axis=1))
+
+
+def baseline_scale(config: PhantomConfig) -> float:
+    """Solve for the baseline hazard that gives `event_share` in a reference population.
+
+    The reference is fixed, so that a person's fate does not depend on how many others there are.
+
+    Args:
+        config: Parameters of the cohort.
+
+    Returns:
+        Cumulative hazard of replacement at ten years for `eta = 0`.
+    """
+    return _solve_scale(
+        config.event_share, config.hazard_shape, config.frailty_variance, config.sites
+    )
+
+
+@lru_cache(maxsize=8)
+def _solve_scale(share: float, shape: float, theta: float, sites: int) -> float:
+    config = PhantomConfig(
+        subjects=_REFERENCE_SUBJECTS,
+        seed=_REFERENCE_SEED,
+        event_share=share,
+        hazard_shape=shape,
+        frailty_variance=theta,
+        sites=sites,
+    )
+    population = sample_population(config)
+    _, joints = clinic_visit(population, population.latents, "V00", config)
+    eta = linear_predictor(population, joints["WOMKP"].to_numpy())
+    death = np.repeat(death_rate(population), 2)
+
+    def excess(log_scale: float) -> float:
+        incidence = expected_incidence(eta, death, float(np.exp(log_scale)), config, steps=60)
+        return float(incidence.mean()) - share
+
+    return float(np.exp(brentq(excess, -15.0, 8.0)))
+
+
+def simulate_outcomes(population: Population, womkp: Floats, config: PhantomConfig) -> Outcomes:
+    """Let the years pass.
+
+    Args:
+        population: People and knees at enrolment.
+        womkp: WOMAC pain of each knee at enrolment.
+        config: Parameters of the cohort.
+    """
+    people = population.subjects
+    n = len(people)
+    u = np.clip(ndtr(normals(config.seed, n, 8, STREAM_OUTCOME)), 1e-12, 1 - 1e-12)
+    last_nominal = config.months(config.follow_up_visits[-1]) / 12.0 * DAYS_PER_YEAR
+    span = float(np.ceil(last_nominal + 90.0))
+
+    eta = linear_predictor(population, womkp)
+    frailty = np.repeat(people["frailty"].to_numpy(), 2)
+    scale = baseline_scale(config)
+    exposure = -np.log(u[:, :2].reshape(-1)) / (scale * np.exp(eta) * frailty)
+    replacement = np.ceil(TEN_YEARS * exposure ** (1.0 / config.hazard_shape))
+
+    rate = death_rate(population)
+    years = np.log1p(DEATH_BY_AGE * -np.log(u[:, 2]) / rate) / DEATH_BY_AGE
+    death = np.ceil(DAYS_PER_YEAR * years)
+    death[death > span] = np.inf
+    if config.dropout_per_year > 0:
+        dropout = np.ceil(DAYS_PER_YEAR * -np.log(u[:, 3]) / config.dropout_per_year)
+    else:
+        dropout = np.full(n, np.inf)
+    dropout[dropout > np.minimum(span, death)] = np.inf
+
+    replaced_before = population.joints["replaced_at_baseline"].to_numpy()
+    never = (replacement > span) | (replacement >= np.repeat(death, 2)) | replaced_before
+    replacement[never] = np.inf
+
+    days = _contacts(np.minimum(death, dropout), config, n)
+    names = np.array(days.columns)
+    last = np.array([names[np.flatnonzero(row)[-1]] for row in np.isfinite(days.to_numpy())])
+    subjects = pd.DataFrame(
+        {
+            "death_days": death,
+            "dropout_days": dropout,
+            # The dead are heard of from their kin unless they had left before.
+            "death_known": np.isfinite(death) & np.isinf(dropout),
+            "last_contact": last,
+            "last_contact_days": np.nanmax(days.to_numpy(), axis=1),
+        }
+    )
+    joints = pd.DataFrame(
+        {
+            "log_hazard_ratio": eta,
+            "log_hazard_ratio_conditional": eta + np.log(frailty),
+            "replacement_days": replacement,
+            "replaced_at_baseline": replaced_before,
+        }
+    )
+    unseen = u[:, 4:6].reshape(-1) < config.unadjudicated
+    joints = joints.join(_observe(joints, subjects, days, unseen, config))
+    return Outcomes(subjects=subjects, joints=joints, days=days, scale=scale, span_days=span)
+
+
+def _contacts(end: Floats, config: PhantomConfig, n: int) -> pd.DataFrame:
+    """Days of the visits that each person made; V00 is day 0 and is always made."""
+    z = normals(config.seed, n, 2 * len(VISIT_MONTHS), STREAM_VISIT)
+    order = list(VISIT_MONTHS)
+    columns = {}
+    for visit in config.follow_up_visits:
+        k = order.index(visit)
+        nominal = config.months(visit) / 12.0 * DAYS_PER_YEAR
+        day = np.round(nominal + 18.0 * np.clip(z[:, 2 * k], -3.0, 3.0))
+        day = np.zeros(n) if visit == "V00" else day
+        missed = ndtr(z[:, 2 * k + 1]) < config.missed_visit * (visit != "V00")
+        columns[visit] = np.where(missed | (day >= end), np.nan, day)
+    return pd.DataFrame(columns)
+
+
+def _observe(
+    joints: pd.DataFrame,
+    subjects: pd.DataFrame,
+    days: pd.DataFrame,
+    unseen: NDArray[np.bool_],
+    config: PhantomConfig,
+) -> pd.DataFrame:
+    """Turn what happens into what the study learns, `(lower, upper]` and cause for each knee.
+
+    A replacement becomes known at the next contact, or from the kin of a person who died in the study.
+    """
+    films = [v for v in ("V00", "V01", "V03", "V05", "V06", "V08", "V10") if v in days]
+    cause, lower, upper = [], [], []
+    for j, replaced in enumerate(joints["replacement_days"]):
+        i = j // 2
+        contact = subjects["last_contact_days"].iloc[i]
+        known_death = bool(subjects["death_known"].iloc[i])
+        if replaced <= contact or (np.isfinite(replaced) and known_death):
+            seen = days[films].iloc[i].dropna().to_numpy()
+            before, after = seen[seen < replaced], seen[seen >= replaced]
+            between = bool(unseen[j]) and len(before) > 0 and len(after) > 0
+            cause.append("event")
+            lower.append(before[-1] if between else replaced)
+            upper.append(after[0] if between else replaced)
+        elif known_death:
+            death = subjects["death_days"].iloc[i]
+            cause.append("death")
+            lower.append(death)
+            upper.append(death)
+        else:
+            cause.append("censored")
+            lower.append(contact)
+            upper.append(np.inf)
+    return pd.DataFrame({"observed_cause": cause, "observed_lower": lower, "observed_upper": upper})
+
+
+def parameters(config: PhantomConfig, outcomes: Outcomes) -> dict[str, object]:
+    """The hazard's family and numbers, for the truth's `schema.json`."""
+    return {
+        "family": "weibull",
+        "shape": config.hazard_shape,
+        "cumulative_at_ten_years": outcomes.scale,
+        "linear_predictor": {**WEIGHTS, "AGE_centre": 61.0},
+        "latents_at": "V00",
+        "log_hazard_ratio": "linear predictor at enrolment, without frailty",
+        "log_hazard_ratio_conditional": "linear predictor plus the logarithm of the frailty",
+        "frailty": {
+            "law": "gamma",
+            "mean": 1.0,
+            "variance": config.frailty_variance,
+            "shared_by": "the two knees of a person",
+        },
+        "death": {
+            "family": "gompertz",
+            "rate_at_61_per_year": DEATH_AT_61,
+            "growth_per_year": DEATH_BY_AGE,
+            "log_hazard_male": DEATH_MALE,
+            "log_hazard_per_bmi": DEATH_BY_BMI,
+        },
+        "span_days": outcomes.span_days,
+        "expected_share_replaced_in_ten_years": config.event_share,
+        "enriched": config.enriched,
+    }

@@ -72,9 +72,8 @@ def clinical_features(
 ) -> ClinicalTable:
     """The clinical variables of each scan's subject, visit and joint.
 
-    Variables are taken by the role that the dictionary gives them. Whatever the dictionary does not
-    name stays out, so that no new name lets an outcome in; and a column that holds an outcome's values
-    cannot be told from its numbers, so ingest gives the role once, where the variable is known.
+    Variables are taken by the role that the dictionary gives them, and whatever the dictionary does
+    not name stays out: neither a new name nor a new column lets an outcome in.
 
     Args:
         cohort: Its tables.
@@ -111,8 +110,8 @@ def clinical_features(
             columns[variable] = _numeric(joined[variable], variable)
     if not columns:
         raise InputError(
-            f"No variable has one of the roles {list(roles)}; the cohort's dictionary holds the roles "
-            f"{sorted(set(dictionary['role'].astype(str)))}."
+            f"No variable has one of the roles {list(roles)}; "
+            f"the cohort's dictionary holds {sorted(set(dictionary['role'].astype(str)))}."
         )
     order = [variable for variable in rows["variable"] if variable in columns]
     values = pd.DataFrame({variable: columns[variable].to_numpy() for variable in order})

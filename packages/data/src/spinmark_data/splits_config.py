@@ -17,9 +17,9 @@ class SplitConfig:
         test: Share in the test set.
         folds: Number of folds for cross-fitting, over all subjects.
         seed: Seeds the order of the subjects.
-        stratify: What to spread evenly over the sets: columns of the subjects table, and `event` for
-            whether any joint of a subject had the event. `SITE` and `event` are passed over where
-            a cohort has none.
+        stratify: What to spread evenly over the sets: columns of the subjects table, and `event`
+            for whether any joint of a subject had the event. `SITE` and `event` are passed over
+            where a cohort has none.
         leave_out_site: A value of SITE whose subjects form the test set, all others being divided
             into train and val.
     """

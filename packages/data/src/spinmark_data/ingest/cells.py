@@ -65,7 +65,7 @@ def missing_reason(cell: str) -> str:
 
 
 def parse_date(cell: str) -> datetime | None:
-    """The date of a cell written month first, or None; a two-digit year up to 69 is of this century."""
+    """The date of a cell written month first, or None; the years 00 to 69 are of this century."""
     if not _DATE.fullmatch(cell):
         return None
     month, day, year = (int(part) for part in cell.split("/"))

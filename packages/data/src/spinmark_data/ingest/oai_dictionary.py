@@ -1,4 +1,4 @@
-"""The variables of the OAI that spinmark knows: one row each, with the name under which a release holds it."""
+"""The variables of the OAI that spinmark knows, with the names under which a release has them."""
 
 import json
 import re
@@ -159,6 +159,25 @@ CLINICAL: tuple[Variable, ...] = (
     *_rows(
         "joints",
         "symptom",
+        "complaint",
+        ("SWELL", "Knee swelling in the past week", "", "ordinal"),
+        ("WBPN", "Pain on weight-bearing, 0 to 10", "points", "continuous"),
+    ),
+    # These names of the examination are the phantom's; the OAI examines knees under others.
+    *_rows(
+        "joints",
+        "function",
+        "examination",
+        ("BONENL", "Bony enlargement", "", "ordinal"),
+        ("BULGE", "Bulge sign", "", "ordinal"),
+        ("CREPIT", "Crepitus", "", "ordinal"),
+        ("BONTND", "Bony tenderness", "", "ordinal"),
+        ("FLEXDG", "Flexion", "degrees", "continuous"),
+        ("ALIGN", "Alignment (varus positive)", "degrees", "continuous"),
+    ),
+    *_rows(
+        "joints",
+        "symptom",
         "history",
         ("KPNEV", "Knee pain ever, reported at screening", "", "binary", "KPN{side}EV"),
         ("SXKOA", "Symptomatic knee osteoarthritis at screening", "", "ordinal", "{side}SXKOA"),
@@ -187,7 +206,8 @@ _REGIONS = {
 
 # One row of a reading table is a knee, so that these carry no side in their names.
 READINGS: tuple[Variable, ...] = (
-    Variable("XRKL", "Kellgren-Lawrence grade", "", "ordinal", "structure", "radiograph", "joints", "XRKL"),
+    Variable("XRKL", "Kellgren-Lawrence grade", "", "ordinal", "structure", "radiograph",
+        "joints", "XRKL"),
     *(
         Variable(
             f"XRJS{code}",

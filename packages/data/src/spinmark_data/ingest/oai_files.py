@@ -144,7 +144,7 @@ def read_table(
     if 2 * len(bad) > len(body):
         number, line = bad[0]
         raise InputError(
-            f"{source}: {len(bad)} of {len(body)} rows do not have the header's {len(header)} cells "
+            f"{source}: {len(bad)} of {len(body)} rows lack or exceed the header's cells "
             f"(line {number} has {line.count('|') + 1}); every row needs {len(header)}."
         )
     issues = [

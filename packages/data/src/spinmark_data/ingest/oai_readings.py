@@ -25,8 +25,8 @@ def choose_readings(table: RawTable) -> tuple[pd.DataFrame, list[Issue]]:
         table: A reading table with `SIDE` and `READPRJ`, any number of rows a knee.
 
     Returns:
-        The chosen rows with a column `laterality`, and what was set aside. A knee with two different
-        rows of one project is left out: nothing says which of them holds.
+        The chosen rows with a column `laterality`, and what was set aside. A knee with two
+        different rows of one project is left out: nothing says which of them holds.
 
     Raises:
         InputError: The column `SIDE` or `READPRJ` is absent.
@@ -41,11 +41,12 @@ def choose_readings(table: RawTable) -> tuple[pd.DataFrame, list[Issue]]:
 
     def drop(bad: pd.Series, reason: str) -> None:
         if bad.any():
+            line = int(frame.loc[bad, "LINE"].iloc[0])
             issues.append(
                 issue(
                     table.source,
                     "quarantined",
-                    f"{int(bad.sum())} rows {reason}, first line {int(frame.loc[bad, 'LINE'].iloc[0])}",
+                    f"{int(bad.sum())} rows {reason}, first line {line}",
                     "the rows were left out",
                 )
             )

@@ -258,10 +258,11 @@ def _essential(settings: Any, inputs: Mapping[str, str]) -> Any:
     """Drop incidental options; where an input lies is one, since its hash is recorded."""
     if not isinstance(settings, dict):
         return settings
+    named = {name.partition(".")[0] for name in inputs}
     return {
         key: _essential(value, inputs)
         for key, value in settings.items()
-        if key not in INCIDENTAL and key not in inputs
+        if key not in INCIDENTAL and key not in named
     }
 
 

@@ -1,0 +1,72 @@
+"""`spinmark report --cohort COHORT ... --out report.html`: one page from all of it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from spinmark import artefacts, cli
+from spinmark.progress import done
+
+
+@dataclass(kw_only=True)
+class Report:
+    """Assemble one HTML page from all of it.
+
+    Args:
+        cohort: The cohort.
+        runs: Runs by name, such as `--runs.ssl DIR`.
+        embeddings: The embeddings that the phenotypes came from.
+        phenotypes: The phenotypes.
+        prognosis: The prognosis.
+        evaluation: The evaluation against a phantom's truth.
+        out: The HTML file.
+    """
+
+    cohort: Path
+    runs: dict[str, Path] = field(default_factory=dict)
+    embeddings: Path | None = None
+    phenotypes: Path | None = None
+    prognosis: Path | None = None
+    evaluation: Path | None = None
+    out: Path
+
+
+def main(argv: list[str]) -> int:
+    """Run the command."""
+    args = cli.parse("report", Report, argv)
+    kinds = ("cohort", "embeddings", "phenotypes", "prognosis", "evaluation")
+    paths = {kind: path for kind in kinds if (path := getattr(args, kind)) is not None}
+    for kind, path in paths.items():
+        artefacts.read(path, kind)
+    from spinmark_data.cohort.reader import Cohort
+
+    from spinmark.report import sections
+    from spinmark.report.page import render
+
+    cohort = Cohort.open(args.cohort)
+    sequence = cohort.sequences[0]
+    parts = [sections.cohort_section(cohort, sequence)]
+    if args.runs:
+        parts.append(sections.training_section(args.runs))
+    if args.embeddings is not None and args.phenotypes is not None:
+        from spinmark_biomarkers.embeddings import open_embeddings
+        from spinmark_biomarkers.phenotypes.freeze import read_phenotypes
+
+        vectors, found = open_embeddings(args.embeddings), read_phenotypes(args.phenotypes)
+        parts += sections.phenotype_section(cohort, vectors, found, vectors.attrs["sequence"])
+        if args.prognosis is not None:
+            outcomes = cohort.table("outcomes")
+            parts.append(sections.prognosis_section(args.prognosis, outcomes, found))
+    if args.evaluation is not None:
+        parts.insert(1, sections.evaluation_section(args.evaluation))
+    parts.append(sections.provenance_section({**paths, **args.runs}))
+    made_up = args.evaluation is not None
+    banner = (
+        "Made-up cohort: every person and scan in it was synthesised. It shows that the software works."
+        if made_up
+        else "For research. Nothing here is validated for the care of patients."
+    )
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    partial = args.out.with_name(f".{args.out.name}.partial")
+    partial.write_text(render("spinmark report", banner, parts))
+    partial.replace(args.out)
+    return done(f"{args.out} ({args.out.stat().st_size / 1e6:.1f} MB, opens offline)", None)

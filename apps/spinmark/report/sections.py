@@ -1,0 +1,279 @@
+"""What each section of the report shows. Every figure comes from the package that knows the subject."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from spinmark import artefacts
+from spinmark.report.page import Picture, Section, Table
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from spinmark_data.cohort.reader import Cohort
+
+CONTACT_SCANS = 12
+
+
+def cohort_section(cohort: "Cohort", sequence: str) -> Section:
+    """Who is in, what was taken of them, and what was refused."""
+    from spinmark_data import figures
+
+    scans, issues = cohort.scans(sequence), cohort.table("issues")
+    shown = np.linspace(0, len(scans) - 1, min(CONTACT_SCANS, len(scans))).astype(int)
+    volumes = list(cohort.read(sequence, shown))
+    names = [f"{row.joint_id} {row.visit}" for row in scans.iloc[shown].itertuples()]
+    counted = issues.groupby(["kind", "reason"], as_index=False).size() if len(issues) else issues
+    shape = " x ".join(map(str, cohort.manifest["sequences"][sequence]["shape"]))
+    spacing = " x ".join(f"{s:g}" for s in cohort.manifest["sequences"][sequence]["spacing_mm"])
+    pictures = [
+        Picture(
+            figure=figures.contact_sheet(volumes, names),
+            title="Scans from across the cohort",
+            method="Middle slices of evenly spaced scans; left joints are mirrored.",
+            caveat="A dozen scans show the kind of image, not its quality throughout.",
+            raster=True,
+        ),
+        Picture(
+            figure=figures.cohort_overview(cohort),
+            title="What is known of whom, and when",
+            method="Counts and shares over the rows of the cohort's tables, by visit.",
+            caveat="People who leave are not a random part; what is missing later may differ.",
+        ),
+        Picture(
+            figure=figures.cohort_flow(cohort.table("flow")),
+            title="From everyone to the analysed",
+            method="Counted at each step of the ingest.",
+            caveat="Counts only; who was left out is in tables/issues.parquet.",
+        ),
+    ]
+    return Section(
+        key="cohort",
+        title="Cohort",
+        lead=(
+            f"{scans['subject_id'].nunique()} people, {scans['joint_id'].nunique()} joints, "
+            f"{len(scans)} scans of {sequence} on a grid of {shape} voxels of {spacing} mm (z, y, x)."
+        ),
+        pictures=pictures,
+        tables=[Table.of("Issues met by the ingest", counted)] if len(issues) else [],
+    )
+
+
+def training_section(runs: Mapping[str, Path]) -> Section:
+    """The curves of every run and what the doctor says of it."""
+    from spinmark_training.figures import training_curves
+
+    notes, pictures = [], []
+    for name, path in runs.items():
+        artefacts.read(path, "run")
+        findings = json.loads((path / "doctor.json").read_text())["findings"]
+        notes += [
+            f"{name}: {item['verdict']}: {item['text']}"
+            for item in findings
+            if item["verdict"] != "ok"
+        ]
+        if not any(item["verdict"] in ("warning", "failure") for item in findings):
+            notes.append(f"{name}: nothing wrong was found in {len(findings)} checks")
+        pictures.append(
+            Picture(
+                figure=training_curves(pd.read_csv(path / "metrics.csv")),
+                title=f"Training of {name}",
+                method="Loss on training subjects; probes and rank on validation subjects.",
+                caveat="The loss compares a batch with itself: only its fall below chance counts.",
+            )
+        )
+    return Section(
+        key="training",
+        title="Training",
+        lead="Each encoder was trained on training subjects only, without radiographic grades.",
+        pictures=pictures,
+        notes=notes,
+    )
+
+
+def phenotype_section(
+    cohort: "Cohort", embeddings: "xr.Dataset", phenotypes: Any, sequence: str
+) -> list[Section]:
+    """The map of the embeddings, the groups found in them and how far to trust these."""
+    from spinmark_biomarkers.figures.embedding_map import embedding_map
+    from spinmark_biomarkers.figures.phenotypes import (
+        artefact_figure,
+        prototype_panel,
+        stability_figure,
+    )
+    from spinmark_biomarkers.phenotypes.discover import prototypes
+
+    summary = phenotypes.summary()
+    chosen = prototypes(embeddings, phenotypes, per=3)
+    order = pd.Index(cohort.scans(sequence)["scan_id"].astype(object))
+    volumes = {
+        label: cohort.read(sequence, order.get_indexer(pd.Index(ids)))
+        for label, ids in chosen.items()
+    }
+    space = Section(
+        key="embeddings",
+        title="Embeddings",
+        lead="One vector per scan; scans that the encoder finds alike lie close together.",
+        pictures=[
+            Picture(
+                figure=embedding_map(embeddings, phenotypes),
+                title="Map of the embeddings",
+                method="First two principal components, coloured by phenotype and by site.",
+                caveat="Two components of many: distance on the map is not distance in the space.",
+            )
+        ],
+    )
+    groups = Section(
+        key="phenotypes",
+        title="Phenotypes",
+        lead=f"{summary['k']} groups; verdict: {summary['verdict']}. {summary['reasons'][0]}",
+        notes=[*summary["reasons"][1:], f"Labels are frozen: {summary['frozen_hash'][:16]}."],
+        pictures=[
+            Picture(
+                figure=prototype_panel(volumes),
+                title="Prototypes of each phenotype",
+                method="The joints nearest each centre, one a person; the same slice of each.",
+                caveat="Prototypes are the most typical members; a group is wider than they are.",
+                raster=True,
+            ),
+            Picture(
+                figure=stability_figure(phenotypes),
+                title="Stability of each phenotype",
+                method="Jaccard overlap when whole people are drawn again; below 0.60 is unstable.",
+                caveat="A stable group can still be an artefact; see the next panel.",
+            ),
+            Picture(
+                figure=artefact_figure(phenotypes),
+                title="Is a phenotype a scanner, a site or a side?",
+                method="Cramer's V with a permutation test that moves whole people.",
+                caveat="Sites may recruit different people, so an association is not proof.",
+            ),
+        ],
+    )
+    return [space, groups]
+
+
+def prognosis_section(folder: Path, outcomes: pd.DataFrame, phenotypes: Any) -> Section:
+    """Risk with death competing, and what each model adds."""
+    from spinmark_biomarkers.figures.survival import (
+        calibration_figure,
+        concordance_forest,
+        incidence_by_phenotype,
+    )
+    from spinmark_biomarkers.survival.prognose import read_prognosis
+
+    result = read_prognosis(folder)
+    metrics = result.metrics
+    notes = [f"{name}: {item['verdict']}" for name, item in result.diagnostics.items()]
+    return Section(
+        key="prognosis",
+        title="Ten-year prognosis",
+        lead=(
+            "Bayesian piecewise-exponential hazards with a frailty shared by a person's joints, death "
+            "competing. Fitted on training and validation subjects, scored on test subjects. "
+            "Replacement is also a decision: access, site, pain and surgeon play a part."
+        ),
+        pictures=[
+            Picture(
+                figure=incidence_by_phenotype(result, outcomes, phenotypes),
+                title="Cumulative incidence of replacement by phenotype",
+                method="Posterior median and 90 % band; steps are Aalen-Johansen estimates.",
+                caveat="Association, not cause. Past the last contacts a curve is an extrapolation.",
+            ),
+            Picture(
+                figure=concordance_forest(metrics),
+                title="Discrimination on test subjects",
+                method="Harrell's C with a bootstrap of whole subjects.",
+                caveat="Few events make wide intervals; compare models by the paired differences.",
+            ),
+            Picture(
+                figure=calibration_figure(result, outcomes),
+                title="Calibration at eight years",
+                method="Predicted against observed risk on test subjects, in groups of equal size.",
+                caveat="Observed risk in a group of few joints is uncertain itself.",
+            ),
+        ],
+        tables=[
+            Table.of(
+                "Scores on test subjects",
+                metrics,
+                "Rows with a minus sign are paired differences; their interval is the evidence.",
+            )
+        ],
+        notes=notes,
+    )
+
+
+def evaluation_section(folder: Path) -> Section:
+    """What the run found of a phantom's truth."""
+    figures = json.loads((folder / "metrics.json").read_text())
+    tables = [
+        _matrix("Ridge-probe R2 of each true latent", figures["probe_r2"]),
+        _column("Mean R2 over the latents", figures["probe_r2_mean"]),
+        _column("Paired differences of mean R2", figures["probe_r2_mean_difference"]),
+    ]
+    if figures.get("site_balanced_accuracy"):
+        tables.append(
+            _column("Site read from the vector", figures["site_balanced_accuracy"])
+        )
+    for key, title in (("phenotypes", "Phenotypes"), ("prognosis", "C-index")):
+        if key in figures:
+            block = figures[key].get("c_index", figures[key])
+            tables.append(_column(title, {k: v for k, v in block.items() if isinstance(v, dict)}))
+    return Section(
+        key="truth",
+        title="Against the truth",
+        lead=(
+            "This cohort was made up, so the truth is known. Probes are fitted on training subjects and "
+            f"scored on the {figures['scored_on']} subjects, with 95 % intervals from resampled people."
+        ),
+        tables=tables,
+        notes=[
+            "A phantom can show that software and statistics work; it says nothing about people."
+        ],
+    )
+
+
+def _text(item: Mapping[str, Any]) -> str:
+    if item["value"] is None:
+        return "not defined"
+    if item["low"] is None or item["high"] is None:
+        return f"{item['value']:.2f}"
+    return f"{item['value']:.2f} ({item['low']:.2f} to {item['high']:.2f})"
+
+
+def _matrix(title: str, block: Mapping[str, Mapping[str, Any]]) -> Table:
+    columns = list(next(iter(block.values())))
+    rows = [[name, *(_text(row[column]) for column in columns)] for name, row in block.items()]
+    return Table(title=title, columns=["", *columns], rows=rows)
+
+
+def _column(title: str, block: Mapping[str, Any]) -> Table:
+    rows = [[name, _text(item), str(item["n"])] for name, item in block.items()]
+    return Table(title=title, columns=["", "value (95 % interval)", "n"], rows=rows)
+
+
+def provenance_section(paths: Mapping[str, Path]) -> Section:
+    """What everything was made from."""
+    rows = []
+    for name, path in paths.items():
+        record = json.loads((path / "run.json").read_text())
+        made_from = ", ".join(f"{key} {value[:8]}" for key, value in record["inputs"].items())
+        seed = "" if record["seed"] is None else str(record["seed"])
+        rows.append([name, record["hash"][:16], seed, made_from])
+    return Section(
+        key="provenance",
+        title="Provenance",
+        lead="Each artefact records its configuration, the versions used and the hashes of its inputs.",
+        tables=[
+            Table(
+                title="Artefacts",
+                columns=["artefact", "hash", "seed", "made from"],
+                rows=rows,
+                note="The whole record is in each folder's run.json.",
+            )
+        ],
+    )

@@ -136,7 +136,7 @@ def parse_column(values: pd.Series, kind: Kind | None = None) -> ParsedColumn:
     table = np.array(read, dtype=dtype) if read else np.empty(0, dtype=dtype)
     return ParsedColumn(
         kind=kind,
-        values=pd.Series(table[codes], index=values.index, name=values.name),
+        values=pd.Series(table[codes], index=values.index, name=values.name, dtype=dtype),
         reasons=pd.Series(np.array(reasons, dtype=object)[codes], index=values.index, dtype=object),
         labels=dict(sorted(labels.items())),
         unreadable=tuple(sorted(unreadable)),

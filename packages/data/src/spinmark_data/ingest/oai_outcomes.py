@@ -97,7 +97,7 @@ class _Columns:
 
     def __init__(self, table: RawTable) -> None:
         self._parsed: dict[str, ParsedColumn] = {
-            name: parse_column(table.frame[name]) for name in table.frame if name != "LINE"
+            str(name): parse_column(table.frame[name]) for name in table.frame if name != "LINE"
         }
         self.unreadable = {
             name: column.unreadable for name, column in self._parsed.items() if column.unreadable

@@ -174,8 +174,8 @@ def _visit_of(prefix: str, table: RawTable) -> str:
 def _take_person_table(table: RawTable, collector: _Collector) -> None:
     one_row_a_subject(table)
     frame = _enrolled_only(table, collector)
-    foreign = []
-    columns = [name for name in frame if name != "LINE"]
+    foreign: list[str] = []
+    columns = [str(name) for name in frame if name != "LINE"]
     for column in sorted(columns, key=lambda name: _PREFIX_ORDER.get(split_prefix(name)[0], 0)):
         prefix, rest = split_prefix(column)
         visit = _visit_of(prefix, table)
@@ -195,8 +195,8 @@ def _take_readings(table: RawTable, collector: _Collector) -> None:
     chosen, issues = choose_readings(table)
     collector.issues += issues
     known = chosen[chosen.index.isin(collector.subjects)]
-    foreign = []
-    for column in [name for name in known if name != "laterality"]:
+    foreign: list[str] = []
+    for column in [str(name) for name in known if name != "laterality"]:
         visit = _visit_of(split_prefix(column)[0], table)
         hit = find(column, reading=True)
         if not visit or hit is None:

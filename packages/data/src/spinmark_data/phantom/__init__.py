@@ -2,4 +2,10 @@
 
 - `state`: the values that describe one joint at one visit, one scanner and one grid.
 - `config`: the parameters of a phantom cohort.
+- `population`: people and their knees at enrolment; `progression`: how the knees change.
+- `clinic`: symptoms, examination and radiographic grades from the same latents.
+- `outcomes`: replacement, death, dropout and contacts, with the true hazards.
+- `sheets`, `release_tables`, `outcome_table`: the tables of the release, quirks included.
+- `images`: which scans are made, on which machine, and their rendering in parallel.
+- `write`: the whole of it: `write_phantom(config, out)`.
 """

@@ -60,16 +60,12 @@ ITEMS: tuple[Item, ...] = (
     Item(stem="AGE", label="Age in years", role="demographic", sided=False, missing=()),
     Item(stem="BMI", label="Body mass index, kg/m2", role="demographic", sided=False, prefix="P01"),
     Item(stem="CESD", label="CES-D score, 0 to 60", role="symptom", sided=False, missing=_FORM),
-    Item(
-        stem="PASE", label="Physical activity score", role="function", sided=False, missing=(" ",)
-    ),
+    Item(stem="PASE", label="Activity score", role="function", sided=False, missing=(" ",)),
     Item(stem="COMORB", label="Charlson index", role="demographic", sided=False, missing=_FORM),
     Item(stem="20MPACE", label="20 m pace, m/s", role="function", sided=False, missing=_WALK),
     Item(stem="400MTIM", label="400 m walk, s", role="function", sided=False, missing=_WALK),
     Item(stem="KOOSQOL", label="KOOS quality of life", role="symptom", sided=False, missing=_FORM),
-    Item(
-        stem="KOOSFSR", label="KOOS sport, recreation", role="function", sided=False, missing=_FORM
-    ),
+    Item(stem="KOOSFSR", label="KOOS recreation", role="function", sided=False, missing=_FORM),
     Item(
         stem="EDCV",
         label="Highest grade or year of school",
@@ -268,17 +264,15 @@ def clinic_visit(
     )
     worse = pain.reshape(n, 2).max(axis=1)
     pace = 1.36 - 0.06 * age_z - 0.05 * bmi_z - 0.06 * worse + 0.13 * p[:, 1]
+    activity = 165.0 - 32.0 * age_z - 12.0 * bmi_z - 10.0 * worse
+    burden = people["comorbidity_z"].to_numpy()
     subjects = pd.DataFrame(
         {
             "AGE": age,
             "BMI": bmi,
             "CESD": np.clip(np.round(5.2 * np.exp(0.75 * mood + 0.25 * p[:, 2])), 0, 60),
-            "PASE": np.clip(
-                np.round(165 - 32 * age_z - 12 * bmi_z - 10 * worse + 62 * p[:, 3]), 0, 500
-            ),
-            "COMORB": _grade(
-                people["comorbidity_z"].to_numpy() + 0.03 * years, 0.75, 1.35, 1.9, 2.4
-            ),
+            "PASE": np.clip(np.round(activity + 62.0 * p[:, 3]), 0, 500),
+            "COMORB": _grade(burden + 0.03 * years, 0.75, 1.35, 1.9, 2.4),
             "20MPACE": np.round(np.clip(pace, 0.4, 2.2), 3),
             "400MTIM": np.round(400.0 / np.clip(pace + 0.05 * p[:, 4], 0.45, 2.2), 1),
             "KOOSQOL": _steps(96.0 - 17.0 * worse - 5.0 * mood + 11.0 * p[:, 5], 16),
@@ -315,8 +309,8 @@ def radiograph(
 ) -> pd.DataFrame:
     """Grade the radiographs of one visit, as one reader sees them.
 
-    Kellgren-Lawrence grades follow osteophytes and cartilage, narrowing follows cartilage on the side
-    that is diseased. After enrolment, worsening within a grade of narrowing adds a decimal (1.2, 1.4).
+    Kellgren-Lawrence grades follow osteophytes and cartilage, narrowing follows cartilage on the
+    diseased side. After enrolment, worsening within a grade of narrowing adds a decimal (1.2).
 
     Args:
         population: People and knees at enrolment.

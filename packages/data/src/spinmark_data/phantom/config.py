@@ -33,16 +33,16 @@ class PhantomConfig:
         subjects: Number of people; each has two knees.
         seed: Seed of everything random. The first N people of a larger cohort are the same people.
         visits: Visits at which the knees are scanned by MR, V00 among them.
-        follow_up_visits: Visits at which people are in contact, V00 first; tables are written for each.
+        follow_up_visits: Visits at which people are in contact, V00 first; each has its table.
         v12_months: Nominal month of visit V12, which the OAI's documents do not settle.
         grid_shape: Voxels of a scan along (z, y, x): slices, rows, columns.
         spacing_mm: Distance between voxel centres along (z, y, x) in millimetres.
         nuisance: Factor on positioning, coil bias, noise and scanner differences; 1 is realistic.
         sites: Number of clinical sites, 1 to 5 (A to E).
         site_confounding: How far the sites recruit different phenotypes: 0 not at all, 1 strongly.
-        scanner_changes: Chance that a person's visit is scanned on another machine than the site's own.
-        event_share: Expected share of knees that are replaced within ten years, death competing. The
-            OAI's is 0.055; a larger share enriches the events and the truth says so.
+        scanner_changes: Chance that a visit is scanned on another machine than the site's own.
+        event_share: Expected share of knees replaced within ten years, death competing. The OAI's
+            is 0.055; a larger share enriches the events and the truth says so.
         hazard_shape: Shape of the Weibull hazard of replacement; above 1 it rises with time.
         frailty_variance: Variance of the gamma frailty that a person's two knees share.
         replaced_at_baseline: Chance that one of a person's knees is replaced before enrolment.

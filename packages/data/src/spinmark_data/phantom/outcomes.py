@@ -41,7 +41,7 @@ WEIGHTS = {
 """Log hazard of replacement for each unit at enrolment; age is counted from 61 years."""
 
 # Death: about 7 % in ten years at the cohort's ages.
-DEATH_AT_61 = 0.0052
+DEATH_AT_61 = 0.0040
 DEATH_BY_AGE = 0.085
 DEATH_MALE = 0.35
 DEATH_BY_BMI = 0.02
@@ -54,8 +54,8 @@ class Outcomes:
     """What happens to people and knees.
 
     Args:
-        subjects: A row a person: `death_days` (inf if none in the span), `dropout_days` (inf if none),
-            `last_contact` (a visit), `last_contact_days`, `death_known`.
+        subjects: A row a person: `death_days` (inf if none in the span), `dropout_days` (inf if
+            none), `last_contact` (a visit), `last_contact_days`, `death_known`.
         joints: A row a knee: `log_hazard_ratio`, `log_hazard_ratio_conditional`,
             `replacement_days` (inf if none in the span or after death), `observed_cause`,
             `observed_lower`, `observed_upper`.
@@ -247,7 +247,7 @@ def _observe(
 ) -> pd.DataFrame:
     """Turn what happens into what the study learns, `(lower, upper]` and cause for each knee.
 
-    A replacement becomes known at the next contact, or from the kin of a person who died in the study.
+    A replacement becomes known at the next contact, or from the kin of a person who died.
     """
     films = [v for v in ("V00", "V01", "V03", "V05", "V06", "V08", "V10") if v in days]
     cause, lower, upper = [], [], []

@@ -26,8 +26,8 @@ FLARE = 0.22
 def trajectories(population: Population, config: PhantomConfig) -> dict[str, Floats]:
     """Follow the four latents of every knee over the contact visits.
 
-    Each latent grows at its own rate; inflammation also comes and goes. At V00 the values are those of
-    the population.
+    Each latent grows at its own rate; inflammation also comes and goes. At V00 the values are
+    those of the population.
 
     Args:
         population: People and knees at enrolment.

@@ -1,0 +1,298 @@
+"""The scans of a phantom: which are made, on which machine, and their rendering in parallel."""
+
+import datetime
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from spinmark_data.phantom.config import VISIT_MONTHS, PhantomConfig
+from spinmark_data.phantom.outcomes import Outcomes
+from spinmark_data.phantom.population import SITES, STREAM_SCAN, Floats, Population, normals
+from spinmark_data.phantom.state import LATENTS, Grid, JointState, ScannerStyle
+
+if TYPE_CHECKING:
+    from spinmark_data.phantom.dicom import SeriesIdentity
+
+SEQUENCE = "SAG_3D_DESS"
+FIRST_DAY = datetime.date(2004, 2, 16)
+
+RELEASES = {
+    "V00": ("00m", ("0.C.2", "0.E.1")),
+    "V01": ("12m", ("1.C.2", "1.E.1")),
+    "V03": ("24m", ("3.C.2", "3.E.1")),
+    "V05": ("36m", ("5.C.1", "5.E.1")),
+    "V06": ("48m", ("6.C.1", "6.E.1")),
+    "V08": ("72m", ("8.C.1", "8.E.1")),
+    "V10": ("96m", ("10.C.1", "10.E.1")),
+}
+"""Folder of each visit and of its two releases, for the first and second half of the cohort."""
+
+SPACED = ("V00", "V01", "V03")
+"""Visits whose StudyDescription ends in a space for the right knee."""
+
+# Scans that fail or are refused, at enrolment and for each later visit.
+_NO_SCAN, _NO_SCAN_LATER = 0.005, 0.02
+# The site whose machine was replaced by another between enrolment and this month.
+_UPGRADED_SITE, _UPGRADE_MONTH = "C", 18
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scan:
+    """One scan to render.
+
+    Args:
+        state: The joint.
+        scanner: Index of the machine in `SCANNERS`.
+        seed: Seed of the scan's noise and positioning.
+        scan_id: Identifier that the cohort will give it.
+        subject_id: The person.
+        visit: The visit.
+        date: Day of the study.
+        series: Eight digits, the name of the series' folder.
+        folder: Folder of the series, relative to the release.
+    """
+
+    state: JointState
+    scanner: int
+    seed: int
+    scan_id: str
+    subject_id: str
+    visit: str
+    date: datetime.date
+    series: str
+    folder: str
+
+
+def enrolment_dates(population: Population) -> list[datetime.date]:
+    """Day of enrolment of each person."""
+    offsets = population.subjects["enrolment_offset"]
+    return [FIRST_DAY + datetime.timedelta(days=int(offset)) for offset in offsets]
+
+
+def in_place(outcomes: Outcomes, visit: str) -> NDArray[np.bool_]:
+    """Mark the knees whose owner came to a visit with the knee not yet replaced."""
+    day = np.repeat(outcomes.days[visit].to_numpy(), 2)
+    replaced = outcomes.joints["replacement_days"].to_numpy()
+    gone = outcomes.joints["replaced_at_baseline"].to_numpy()
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.isfinite(day) & (day < replaced) & ~gone)
+
+
+def plan_scans(
+    population: Population,
+    latents: Mapping[str, Floats],
+    outcomes: Outcomes,
+    config: PhantomConfig,
+    scanners: int,
+) -> pd.DataFrame:
+    """Decide which knees are scanned at which visit and where.
+
+    Args:
+        population: People and knees at enrolment.
+        latents: Severity at each visit, `(joints, 4)`.
+        outcomes: What happens to people and knees.
+        config: Parameters of the cohort.
+        scanners: Number of machines there are.
+
+    Returns:
+        A row a scan: `joint` (row of the knee), `subject_id`, `laterality`, `visit`, `days`,
+        `scan_id`, the four latents, `site`, `scanner` (index), `seed`, `date`, `series`, `folder`.
+    """
+    n = len(population.subjects)
+    dates = enrolment_dates(population)
+    rows = []
+    for visit in config.visits:
+        order = list(VISIT_MONTHS).index(visit)
+        u = ndtr(normals(config.seed, n, 6, STREAM_SCAN, order))
+        present = in_place(outcomes, visit)
+        month_folder, releases = RELEASES[visit]
+        fails = _NO_SCAN if visit == "V00" else _NO_SCAN_LATER
+        for j in np.flatnonzero(present):
+            i = int(j) // 2
+            if u[i, j % 2] < fails:
+                continue
+            person, knee = population.subjects.iloc[i], population.joints.iloc[j]
+            site = str(person["site"])
+            machine = SITES.index(site)
+            if site == _UPGRADED_SITE and config.months(visit) >= _UPGRADE_MONTH:
+                machine += 1
+            if u[i, 2] < config.scanner_changes:
+                machine += 1 + int(u[i, 3] * (scanners - 1))
+            days = float(outcomes.days[visit].iloc[i])
+            date = dates[i] + datetime.timedelta(days=int(days))
+            series = f"{10_000_000 + (i * 16 + order) * 4 + int(j) % 2}"
+            subject_id, side = str(knee["subject_id"]), str(knee["laterality"])
+            release = releases[int(person["half"]) - 1]
+            folder = f"{month_folder}/{release}/{subject_id}/{date:%Y%m%d}/{series}"
+            sequence = np.random.SeedSequence([config.seed, i, STREAM_SCAN, order, int(j) % 2])
+            rows.append(
+                {
+                    "joint": int(j),
+                    "subject_id": subject_id,
+                    "laterality": side,
+                    "visit": visit,
+                    "days": days,
+                    "scan_id": f"{subject_id}:{side}:{visit}:{SEQUENCE}:0",
+                    **dict(zip(LATENTS, latents[visit][j], strict=True)),
+                    "site": site,
+                    "scanner": machine % scanners,
+                    "seed": int(sequence.generate_state(1)[0]),
+                    "date": date,
+                    "series": series,
+                    "folder": folder,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _scans(population: Population, plan: pd.DataFrame) -> list[list[Scan]]:
+    """Group the planned scans by person, as what a process renders."""
+    groups: dict[str, list[Scan]] = {}
+    for row in plan.to_dict("records"):
+        knee = population.joints.iloc[row["joint"]]
+        person = population.subjects.iloc[row["joint"] // 2]
+        state = JointState(
+            laterality=row["laterality"],
+            sex=int(person["sex"]),
+            size=float(person["size"]),
+            shape=tuple(float(v) for v in population.shape_modes[row["joint"] // 2]),
+            fat_mm=float(person["fat_mm"]),
+            medial=float(knee["medial"]),
+            lesion_seed=int(knee["lesion_seed"]),
+            **{name: float(row[name]) for name in LATENTS},
+        )
+        scan = Scan(
+            state=state,
+            scanner=row["scanner"],
+            seed=row["seed"],
+            scan_id=row["scan_id"],
+            subject_id=row["subject_id"],
+            visit=row["visit"],
+            date=row["date"],
+            series=row["series"],
+            folder=row["folder"],
+        )
+        groups.setdefault(row["subject_id"], []).append(scan)
+    return list(groups.values())
+
+
+def _render_person(scans: list[Scan], grid: Grid, nuisance: float, out: Path, labels: bool) -> int:
+    """Render and write the scans of one person; returns their number."""
+    from spinmark_data.phantom.dicom import write_series
+    from spinmark_data.phantom.render import render_scan
+    from spinmark_data.phantom.signal import SCANNERS
+
+    for scan in scans:
+        style = SCANNERS[scan.scanner]
+        made = render_scan(scan.state, style, grid, seed=scan.seed, nuisance=nuisance)
+        folder = out / "release" / scan.folder
+        folder.mkdir(parents=True)
+        write_series(folder, made.volume, made.affine, identity=_identity(scan, style))
+        if labels:
+            _write_labels(out, scan.scan_id, made.labels, made.affine)
+    return len(scans)
+
+
+def render_all(
+    population: Population,
+    plan: pd.DataFrame,
+    config: PhantomConfig,
+    out: Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Render every planned scan into `out/release`, in `config.workers` processes.
+
+    Args:
+        population: People and knees at enrolment.
+        plan: The scans, from `plan_scans`.
+        config: Parameters of the cohort.
+        out: Folder of release and truth.
+        progress: Called with the scans done and their number.
+    """
+    grid = Grid(shape=config.grid_shape, spacing_mm=config.spacing_mm)
+    done = 0
+    for count in _run(_scans(population, plan), grid, config, out):
+        done += count
+        if progress:
+            progress(done, len(plan))
+
+
+def _run(people: list[list[Scan]], grid: Grid, config: PhantomConfig, out: Path) -> Iterator[int]:
+    if config.workers == 1 or len(people) < 2:
+        for scans in people:
+            yield _render_person(scans, grid, config.nuisance, out, config.write_labels)
+        return
+    # Not fork: the caller may hold threads (a progress bar, BLAS), which a fork would break.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(config.workers, len(people)), mp_context=context) as pool:
+        jobs = [
+            pool.submit(_render_person, scans, grid, config.nuisance, out, config.write_labels)
+            for scans in people
+        ]
+        try:
+            for job in jobs:
+                yield job.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _identity(scan: Scan, style: ScannerStyle) -> "SeriesIdentity":
+    """Fill in what the header of a series says."""
+    from spinmark_data.phantom.dicom import SeriesIdentity
+
+    return SeriesIdentity(
+        patient_id=scan.subject_id,
+        patient_name=f"Phantom^Person {scan.subject_id}",
+        sex=scan.state.sex,
+        study_date=f"{scan.date:%Y%m%d}",
+        barcode=accession_number(scan.series),
+        laterality=scan.state.laterality,
+        timepoint=timepoint(scan.visit),
+        series_number=4 if scan.state.laterality == "R" else 5,
+        manufacturer=style.manufacturer,
+        model=style.model,
+        device_serial=f"{41_000 + scan.scanner}",
+        trailing_space=scan.visit in SPACED,
+    )
+
+
+def accession_number(series: str) -> str:
+    """Barcode of a series as its header has it, twelve digits with a leading zero."""
+    return f"0166{series}"
+
+
+def timepoint(visit: str) -> str:
+    """Name of a visit as the descriptions have it."""
+    return "ENROLLMENT" if visit == "V00" else f"{VISIT_MONTHS[visit]} MONTH"
+
+
+def study_description(visit: str, laterality: str) -> str:
+    """Description of a study; early ones end in a space on the right side, as the OAI's do."""
+    space = " " if laterality == "R" and visit in SPACED else ""
+    return f"OAI^MR^{timepoint(visit)}^{'RIGHT' if laterality == 'R' else 'LEFT'}{space}"
+
+
+def series_description(laterality: str) -> str:
+    """Description of the series: the sequence and the side, for which there is no tag."""
+    return f"{SEQUENCE}_{'RIGHT' if laterality == 'R' else 'LEFT'}"
+
+
+def _write_labels(
+    out: Path, scan_id: str, labels: NDArray[np.uint8], affine: NDArray[np.float64]
+) -> None:
+    """Write a label map as NIfTI, whose world axes are right, anterior, superior."""
+    import nibabel
+
+    to_ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.asarray(affine, dtype=np.float64)
+    image = nibabel.Nifti1Image(labels, to_ras)
+    folder = out / "truth" / "labels"
+    folder.mkdir(parents=True, exist_ok=True)
+    nibabel.save(image, folder / f"{scan_id.replace(':', '_')}.nii.gz")

@@ -1,0 +1,181 @@
+"""Write a phantom: a release as an archive would hand it out, and the truth beside it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from spinmark_data.errors import InputError
+from spinmark_data.phantom.clinic import clinic_visit
+from spinmark_data.phantom.config import PhantomConfig
+from spinmark_data.phantom.images import (
+    RELEASES,
+    accession_number,
+    plan_scans,
+    render_all,
+    series_description,
+    study_description,
+)
+from spinmark_data.phantom.outcome_table import outcomes_sheet
+from spinmark_data.phantom.outcomes import Outcomes, parameters, simulate_outcomes
+from spinmark_data.phantom.population import Population, sample_population
+from spinmark_data.phantom.progression import trajectories
+from spinmark_data.phantom.release_tables import build_sheets
+from spinmark_data.phantom.state import LATENTS, PHENOTYPES
+
+TABLES = "OAI Complete Data_ASCII"
+TEN_YEARS_DAYS = 3652.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhantomSummary:
+    """What was written.
+
+    Args:
+        release: Folder of the release.
+        truth: Folder of the truth.
+        subjects: People.
+        joints: Knees.
+        scans: Series of MR images.
+        replaced: Knees replaced within ten years of enrolment.
+        share_replaced: The same as a share of the knees not replaced before enrolment.
+        observed: Replacements that the study learns of.
+        deaths: People who die in the simulated span.
+        enriched: Whether replacements were made more frequent than in the OAI.
+    """
+
+    release: Path
+    truth: Path
+    subjects: int
+    joints: int
+    scans: int
+    replaced: int
+    share_replaced: float
+    observed: int
+    deaths: int
+    enriched: bool
+
+
+def write_phantom(
+    config: PhantomConfig, out: Path, *, progress: Callable[[int, int], None] | None = None
+) -> PhantomSummary:
+    """Make a cohort and write `out/release` and `out/truth`.
+
+    The same config gives the same bytes, whatever `config.workers` is.
+
+    Args:
+        config: Parameters of the cohort.
+        out: Folder to write into; it is made if it does not exist.
+        progress: Called with the scans done and their number.
+
+    Raises:
+        InputError: `out` already holds a release or a truth.
+    """
+    release, truth = out / "release", out / "truth"
+    for folder in (release, truth):
+        if folder.exists():
+            raise InputError(f"{folder} already exists; name a folder that holds no phantom.")
+    (release / TABLES).mkdir(parents=True)
+    (truth / "tables").mkdir(parents=True)
+
+    from spinmark_data.phantom.signal import SCANNERS
+
+    population = sample_population(config)
+    latents = trajectories(population, config)
+    gone = population.joints["replaced_at_baseline"].to_numpy()
+    at_entry = np.where(gone[:, None], 0.0, latents["V00"])
+    _, knees = clinic_visit(population, at_entry, "V00", config)
+    outcomes = simulate_outcomes(population, knees["WOMKP"].to_numpy(), config)
+    plan = plan_scans(population, latents, outcomes, config, len(SCANNERS))
+
+    sheets = build_sheets(population, latents, outcomes, plan, config)
+    for sheet in (*sheets, outcomes_sheet(population, outcomes, config)):
+        sheet.write(release / TABLES, truth / "tables")
+    _write_formats(release / TABLES)
+    _write_contents(release, plan)
+    names = [f"{style.manufacturer} {style.model}" for style in SCANNERS]
+    _write_truth(truth, population, outcomes, plan, config, names)
+    render_all(population, plan, config, out, progress)
+
+    fates = outcomes.joints
+    ten_years = fates["replacement_days"] <= TEN_YEARS_DAYS
+    return PhantomSummary(
+        release=release,
+        truth=truth,
+        subjects=len(population.subjects),
+        joints=len(population.joints),
+        scans=len(plan),
+        replaced=int(ten_years.sum()),
+        share_replaced=float(ten_years[~gone].mean()),
+        observed=int((fates["observed_cause"] == "event").sum()),
+        deaths=int(np.isfinite(outcomes.subjects["death_days"]).sum()),
+        enriched=config.enriched,
+    )
+
+
+def _write_formats(folder: Path) -> None:
+    """Write a file of value labels such as a release has beside its tables; readers skip it."""
+    lines = ["Value labels of AllClinical00", "", "$YESNO  0: No  1: Yes", "$GRADE  0: None", ""]
+    (folder / "AllClinical00_Formats.txt").write_bytes("\r\n".join(lines).encode("ascii"))
+
+
+def _write_contents(release: Path, plan: pd.DataFrame) -> None:
+    """Write the contents.csv of each release folder, before its series exist."""
+    for (visit, folder), scans in plan.groupby(
+        ["visit", plan["folder"].str.split("/").str[:2].str.join("/")], sort=True
+    ):
+        barcode = "Barcode" if str(visit) in ("V00", "V01", "V03", "V05", "V06") else None
+        lines = [
+            f"Folder,ParticipantID,StudyDate,{barcode or 'AccessionNumber'},"
+            "StudyDescription,SeriesDescription"
+        ]
+        for row in scans.itertuples():
+            # The barcode is the series' folder up to 48 months and the accession number later.
+            code = row.series if barcode else accession_number(str(row.series))[1:]
+            lines.append(
+                f"{str(row.folder).split('/', 1)[1]},{row.subject_id},{row.date:%Y%m%d},{code},"
+                f"{study_description(str(visit), str(row.laterality))},"
+                f"{series_description(str(row.laterality))}"
+            )
+        path = release / str(folder)
+        path.mkdir(parents=True)
+        (path / "contents.csv").write_bytes("".join(f"{x}\r\n" for x in lines).encode("ascii"))
+
+
+def _write_truth(
+    truth: Path,
+    population: Population,
+    outcomes: Outcomes,
+    plan: pd.DataFrame,
+    config: PhantomConfig,
+    scanners: list[str],
+) -> None:
+    """Write every latent, the phenotypes and the hazards."""
+    people = population.subjects.drop(columns=["half", "enrolment_offset", "comorbidity_z"])
+    pd.concat([people, outcomes.subjects], axis=1).to_parquet(
+        truth / "subjects.parquet", index=False
+    )
+    knees = population.joints[["subject_id", "laterality", "phenotype", "medial"]]
+    pd.concat([knees, outcomes.joints], axis=1).to_parquet(truth / "joints.parquet", index=False)
+    keep = ["subject_id", "laterality", "visit", "days", "scan_id", *LATENTS, "site"]
+    scans = plan[keep].assign(scanner=plan["scanner"].map(lambda k: scanners[k]))
+    scans.to_parquet(truth / "scans.parquet", index=False)
+    schema = {
+        "schema": "spinmark/truth",
+        "version": 1,
+        "preset": config.preset,
+        "seed": config.seed,
+        "subjects": config.subjects,
+        "latents": list(LATENTS),
+        "phenotypes": list(PHENOTYPES),
+        "nuisance": config.nuisance,
+        "enriched": config.enriched,
+        "hazard": parameters(config, outcomes),
+        "frailty": {"law": "gamma", "mean": 1.0, "variance": config.frailty_variance},
+        "visits": {visit: RELEASES[visit][0] for visit in config.visits},
+    }
+    text = json.dumps(schema, indent=2, sort_keys=True) + "\n"
+    (truth / "schema.json").write_text(text, encoding="utf-8")

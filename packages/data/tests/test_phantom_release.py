@@ -1,0 +1,82 @@
+"""A whole phantom on disk: same bytes, whatever the workers; the truth joins."""
+
+import hashlib
+import json
+
+import pandas as pd
+import pytest
+
+from spinmark_data.errors import InputError
+from spinmark_data.phantom.config import PhantomConfig
+from spinmark_data.phantom.write import write_phantom
+
+
+def config(**changes):
+    values = {
+        "subjects": 5,
+        "seed": 4,
+        "grid_shape": (8, 24, 24),
+        "spacing_mm": (10.0, 3.0, 3.0),
+        "event_share": 0.3,
+        "write_labels": True,
+        "workers": 1,
+    }
+    return PhantomConfig(**(values | changes))
+
+
+def tree(folder):
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory):
+    out = tmp_path_factory.mktemp("phantom")
+    calls = []
+    summary = write_phantom(config(), out, progress=lambda done, total: calls.append((done, total)))
+    return out, summary, calls
+
+
+def test_same_bytes_whatever_the_workers(phantom, tmp_path):
+    write_phantom(config(workers=2), tmp_path)
+    assert tree(tmp_path) == tree(phantom[0])
+
+
+def test_another_seed_is_another_cohort(phantom, tmp_path):
+    write_phantom(config(seed=5), tmp_path)
+    assert set(tree(tmp_path)) != set(tree(phantom[0]))
+
+
+def test_truth_joins_the_images(phantom):
+    out, summary, calls = phantom
+    scans = pd.read_parquet(out / "truth" / "scans.parquet")
+    joints = pd.read_parquet(out / "truth" / "joints.parquet")
+    subjects = pd.read_parquet(out / "truth" / "subjects.parquet")
+    assert calls[-1] == (summary.scans, summary.scans) == (len(scans), len(scans))
+    key = ["subject_id", "laterality"]
+    assert not scans.duplicated([*key, "visit"]).any()
+    assert len(scans.merge(joints, on=key, validate="many_to_one")) == len(scans)
+    assert set(joints["subject_id"]) == set(subjects["subject_id"])
+    listed = []
+    for path in sorted((out / "release").glob("*/*/contents.csv")):
+        contents = pd.read_csv(path, dtype=str)
+        for row in contents.itertuples():
+            series = path.parent.parent / row.Folder
+            assert len(list(series.iterdir())) == 8
+            listed.append((row.ParticipantID, row.SeriesDescription.rsplit("_", 1)[1][0]))
+    assert sorted(listed) == sorted(zip(scans["subject_id"], scans["laterality"], strict=True))
+    labels = {path.name for path in (out / "truth" / "labels").iterdir()}
+    assert labels == {f"{scan.replace(':', '_')}.nii.gz" for scan in scans["scan_id"]}
+    schema = json.loads((out / "truth" / "schema.json").read_text())
+    assert schema["schema"] == "spinmark/truth"
+    assert schema["enriched"] is True
+    tables = {path.stem for path in (out / "truth" / "tables").iterdir()}
+    assert {"Enrollees", "AllClinical00", "kxr_sq_bu00", "Outcomes99"} <= tables
+
+
+def test_an_existing_phantom_is_not_overwritten(phantom):
+    with pytest.raises(InputError, match="already exists"):
+        write_phantom(config(), phantom[0])

@@ -159,3 +159,14 @@ def test_no_scan_after_replacement_death_or_dropout(made):
     assert plan["folder"].is_unique
     assert plan["series"].str.fullmatch(r"1\d{7}").all()
     assert isinstance(plan["date"].iloc[0], datetime.date)
+
+
+def test_a_cohort_without_follow_up_can_be_made():
+    config = PhantomConfig(subjects=3, visits=("V00",), follow_up_visits=("V00",))
+    population = sample_population(config)
+    latents = trajectories(population, config)
+    outcomes = simulate_outcomes(population, np.zeros(6), config)
+    plan = plan_scans(population, latents, outcomes, config, 4)
+    stems = [s.stem for s in build_sheets(population, latents, outcomes, plan, config)]
+    assert stems == ["Enrollees", "SubjectChar00", "AllClinical00", "kxr_sq_bu00"]
+    assert (outcomes.subjects["last_contact_days"] == 0).all()

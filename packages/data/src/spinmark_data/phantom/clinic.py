@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from spinmark_data.phantom.config import VISIT_MONTHS, PhantomConfig
@@ -209,8 +210,8 @@ def clinic_visit(
     p = z[:, 2 * _SIDED_NOISE :]
     bone, cartilage, inflammation, hypertrophy = latents.T
 
-    def of_knee(column: Floats) -> Floats:
-        return np.repeat(column, 2)
+    def of_knee(column: NDArray[np.floating]) -> Floats:
+        return np.repeat(column, 2).astype(np.float64)
 
     bmi = np.round(np.clip(people["bmi"].to_numpy() + 0.06 * years + 0.5 * p[:, 0], 16, 50), 1)
     if visit == "V00":

@@ -292,7 +292,7 @@ def _write_labels(
     import nibabel
 
     to_ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.asarray(affine, dtype=np.float64)
-    image = nibabel.Nifti1Image(labels, to_ras)
+    image = nibabel.Nifti1Image(labels, to_ras)  # type: ignore[no-untyped-call]
     folder = out / "truth" / "labels"
     folder.mkdir(parents=True, exist_ok=True)
     nibabel.save(image, folder / f"{scan_id.replace(':', '_')}.nii.gz")

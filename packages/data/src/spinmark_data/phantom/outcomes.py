@@ -41,7 +41,7 @@ WEIGHTS = {
 """Log hazard of replacement for each unit at enrolment; age is counted from 61 years."""
 
 # Death: about 7 % in ten years at the cohort's ages.
-DEATH_AT_61 = 0.0040
+DEATH_AT_61 = 0.0030
 DEATH_BY_AGE = 0.085
 DEATH_MALE = 0.35
 DEATH_BY_BMI = 0.02

@@ -152,7 +152,7 @@ def clinical_sheet(
         if item.baseline and visit != "V00":
             continue
         prefix = item.prefix if visit == "V00" else visit
-        codes = {float(code): label for code, label in item.codes.items()} or None
+        codes = item.codes or None
         for s, side in enumerate("RL" if item.sided else ("",)):
             source = knees[item.stem].to_numpy()[s::2] if item.sided else people[item.stem]
             reasons = _reasons(item, uniform[:, 2 * k + s], rate, attended, phone)

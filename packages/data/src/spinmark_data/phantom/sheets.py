@@ -38,7 +38,7 @@ class Sheet:
         name: str,
         values: object,
         *,
-        codes: Mapping[float, str] | None = None,
+        codes: Mapping[int, str] | Mapping[float, str] | None = None,
         reasons: NDArray[np.object_] | None = None,
     ) -> None:
         """Add a column.
@@ -74,7 +74,7 @@ class Sheet:
         pd.DataFrame(self.truth).to_parquet(truth / f"{self.stem}.parquet", index=False)
 
 
-def show(value: object, codes: Mapping[float, str] | None = None) -> str:
+def show(value: object, codes: Mapping[int, str] | Mapping[float, str] | None = None) -> str:
     """Write one value as a cell; an absent one is a single space.
 
     Args:
@@ -97,4 +97,5 @@ def show(value: object, codes: Mapping[float, str] | None = None) -> str:
     if not np.isfinite(number):
         return BLANK
     plain = f"{number:.10g}"
-    return f"{plain}: {codes[number]}" if codes else plain
+    labels: dict[float, str] = {float(code): label for code, label in (codes or {}).items()}
+    return f"{plain}: {labels[number]}" if labels else plain

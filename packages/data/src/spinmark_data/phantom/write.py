@@ -132,17 +132,19 @@ def _write_contents(release: Path, plan: pd.DataFrame) -> None:
             f"Folder,ParticipantID,StudyDate,{barcode or 'AccessionNumber'},"
             "StudyDescription,SeriesDescription"
         ]
-        for row in scans.itertuples():
+        for row in scans.to_dict("records"):
             # The barcode is the series' folder up to 48 months and the accession number later.
-            code = row.series if barcode else accession_number(str(row.series))[1:]
+            series, side = str(row["series"]), str(row["laterality"])
+            code = series if barcode else accession_number(series)[1:]
             lines.append(
-                f"{str(row.folder).split('/', 1)[1]},{row.subject_id},{row.date:%Y%m%d},{code},"
-                f"{study_description(str(visit), str(row.laterality))},"
-                f"{series_description(str(row.laterality))}"
+                f"{row['folder'].split('/', 1)[1]},{row['subject_id']},{row['date']:%Y%m%d},{code},"
+                f"{study_description(str(visit), side)},{series_description(side)}"
             )
         path = release / str(folder)
         path.mkdir(parents=True)
-        (path / "contents.csv").write_bytes("".join(f"{x}\r\n" for x in lines).encode("ascii"))
+        (path / "contents.csv").write_bytes(
+            "".join(f"{line}\r\n" for line in lines).encode("ascii")
+        )
 
 
 def _write_truth(

@@ -9,7 +9,6 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -300,4 +299,4 @@ def _git_state() -> dict[str, Any] | None:
 
 def size_mb(path: Path) -> float:
     """Return the size of a folder in megabytes."""
-    return sum(os.stat(file).st_size for file in path.rglob("*") if file.is_file()) / 1e6
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / 1e6

@@ -103,7 +103,7 @@ def option_names(config_class: type[Any], prefix: str = "") -> list[str]:
     hints = get_type_hints(config_class)
     names: list[str] = []
     for field in fields(config_class):
-        inner = [hint for hint in (hints[field.name], *get_args(hints[field.name]))]
+        inner = (hints[field.name], *get_args(hints[field.name]))
         nested = [hint for hint in inner if is_dataclass(hint) and isinstance(hint, type)]
         if nested:
             names += option_names(nested[0], f"{prefix}{field.name}.")
@@ -129,4 +129,3 @@ def _explain(message: str, config_class: type[Any]) -> str:
         near = difflib.get_close_matches(key, names, n=3) or names
         return f"unknown option {key!r}; accepted: {', '.join(near)}"
     return line
-

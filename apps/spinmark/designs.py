@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
+
     from spinmark_data.cohort.reader import Cohort
 
 CLINICAL_ROLES = ("demographic", "symptom", "function")
@@ -46,6 +47,7 @@ def designs(
         InputError: The cohort has no variable that a block needs.
     """
     import pandas as pd
+
     from spinmark_data.features import clinical_features
 
     scans = baseline_scans(embeddings)

@@ -3,7 +3,13 @@
 import errno
 import sys
 
-PACKAGES = ("spinmark", "spinmark_data", "spinmark_models", "spinmark_training", "spinmark_biomarkers")
+PACKAGES = (
+    "spinmark",
+    "spinmark_data",
+    "spinmark_models",
+    "spinmark_training",
+    "spinmark_biomarkers",
+)
 
 
 class InputError(ValueError):

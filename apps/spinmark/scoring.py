@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+
+from spinmark.errors import InputError
 from spinmark_biomarkers.evaluation.bootstrap import Interval, Rows, subject_bootstrap
 from spinmark_biomarkers.evaluation.clusters import adjusted_rand, best_ari_ceiling
 from spinmark_biomarkers.evaluation.concordance import concordance_interval
 from spinmark_biomarkers.evaluation.probes import fit_ridge, site_probe, table_matrix
 from spinmark_data.features import clinical_features
 
-from spinmark.errors import InputError
-
 if TYPE_CHECKING:
     import xarray as xr
+
     from spinmark_data.cohort.reader import Cohort
 
 Floats = npt.NDArray[np.float64]

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from spinmark_biomarkers.config import DiscoverConfig
-
 from spinmark import artefacts, cli
 from spinmark.progress import done, progress
+from spinmark_biomarkers.config import DiscoverConfig
 
 
 @dataclass(kw_only=True)

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from spinmark_training.config import DistilConfig
-
 from spinmark import artefacts, cli
 from spinmark.commands._runs import run_inputs, summary
 from spinmark.progress import done, progress
+from spinmark_training.config import DistilConfig
 
 
 @dataclass(kw_only=True)
@@ -33,9 +32,10 @@ def main(argv: list[str]) -> int:
     inputs = run_inputs(args.cohort, args.split, from_run=args.from_run)
 
     def write(folder: Path) -> None:
+        from spinmark_training.distil import distil
+
         from spinmark_data.cohort.reader import Cohort
         from spinmark_data.splits import read_split
-        from spinmark_training.distil import distil
 
         cohort, split = Cohort.open(args.cohort), read_split(args.split)
         with progress("distil: steps") as bar:

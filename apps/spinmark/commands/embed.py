@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from spinmark_training.config import EmbedConfig
-
 from spinmark import artefacts, cli
 from spinmark.errors import UsageError
 from spinmark.progress import done, progress
+from spinmark_training.config import EmbedConfig
 
 
 @dataclass(kw_only=True)
@@ -45,10 +44,11 @@ def main(argv: list[str]) -> int:
             inputs[kind] = path
 
     def write(folder: Path) -> None:
-        from spinmark_data.cohort.reader import Cohort
-        from spinmark_data.splits import read_split
         from spinmark_training.baselines import voxel_pca
         from spinmark_training.embed import embed, write_embeddings
+
+        from spinmark_data.cohort.reader import Cohort
+        from spinmark_data.splits import read_split
 
         cohort = Cohort.open(args.cohort)
         with progress("embed: scans") as bar:

@@ -66,11 +66,11 @@ def main(argv: list[str]) -> int:
 def evaluate(args: Evaluate) -> dict[str, Any]:
     """Compute every figure of metrics.json."""
     import pandas as pd
+
+    from spinmark import scoring
     from spinmark_biomarkers.embeddings import open_embeddings
     from spinmark_biomarkers.phenotypes.freeze import read_phenotypes
     from spinmark_data.cohort.reader import Cohort
-
-    from spinmark import scoring
 
     schema = json.loads((args.truth / "schema.json").read_text())
     cohort = Cohort.open(args.cohort)

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from spinmark_data.ingest.config import IngestConfig
-
 from spinmark import artefacts, cli
 from spinmark.errors import UsageError
 from spinmark.progress import done, progress
+from spinmark_data.ingest.config import IngestConfig
 
 
 @dataclass(kw_only=True)

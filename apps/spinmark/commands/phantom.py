@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from spinmark_data.phantom.config import PhantomConfig
-
 from spinmark import artefacts, cli
 from spinmark.progress import done, progress
+from spinmark_data.phantom.config import PhantomConfig
 
 
 @dataclass(kw_only=True)

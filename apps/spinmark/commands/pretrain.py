@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from spinmark_training.config import PretrainConfig
-
 from spinmark import artefacts, cli
 from spinmark.commands._runs import run_inputs, summary
 from spinmark.progress import done, progress
+from spinmark_training.config import PretrainConfig
 
 
 @dataclass(kw_only=True)
@@ -31,14 +30,13 @@ def main(argv: list[str]) -> int:
     inputs = run_inputs(args.cohort, args.split, init_from=args.init_from)
 
     def write(folder: Path) -> None:
-        from spinmark_data.cohort.reader import Cohort
-        from spinmark_data.splits import read_split
         from spinmark_training.pretrain import pretrain
 
+        from spinmark_data.cohort.reader import Cohort
+        from spinmark_data.splits import read_split
+
         with progress("pretrain: steps") as bar:
-            pretrain(
-                Cohort.open(args.cohort), read_split(args.split), args, folder, progress=bar
-            )
+            pretrain(Cohort.open(args.cohort), read_split(args.split), args, folder, progress=bar)
 
     made = artefacts.make(args.out, "run", write, config=args, inputs=inputs, resumable=True)
     return done(

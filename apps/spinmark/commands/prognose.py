@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from spinmark_biomarkers.survival.config import PrognoseConfig
-
 from spinmark import artefacts, cli
 from spinmark.errors import InputError
 from spinmark.progress import done, progress
+from spinmark_biomarkers.survival.config import PrognoseConfig
 
 MODELS = (
     ("clinical",),
@@ -48,12 +47,12 @@ def main(argv: list[str]) -> int:
         artefacts.read(getattr(args, kind), kind)
 
     def write(folder: Path) -> None:
-        from spinmark_biomarkers.embeddings import open_embeddings
-        from spinmark_biomarkers.phenotypes.freeze import read_phenotypes
         from spinmark_biomarkers.survival.prognose import prognose, write_prognosis
-        from spinmark_data.cohort.reader import Cohort
 
         from spinmark.designs import baseline_scans, designs
+        from spinmark_biomarkers.embeddings import open_embeddings
+        from spinmark_biomarkers.phenotypes.freeze import read_phenotypes
+        from spinmark_data.cohort.reader import Cohort
 
         cohort, embeddings = Cohort.open(args.cohort), open_embeddings(args.embeddings)
         known_at = read_phenotypes(args.phenotypes).known_at

@@ -37,10 +37,9 @@ def main(argv: list[str]) -> int:
     paths = {kind: path for kind in kinds if (path := getattr(args, kind)) is not None}
     for kind, path in paths.items():
         artefacts.read(path, kind)
-    from spinmark_data.cohort.reader import Cohort
-
     from spinmark.report import sections
     from spinmark.report.page import render
+    from spinmark_data.cohort.reader import Cohort
 
     cohort = Cohort.open(args.cohort)
     sequence = cohort.sequences[0]

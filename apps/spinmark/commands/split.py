@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from spinmark_data.splits_config import SplitConfig
-
 from spinmark import artefacts, cli
 from spinmark.progress import done
+from spinmark_data.splits_config import SplitConfig
 
 
 @dataclass(kw_only=True)

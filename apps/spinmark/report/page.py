@@ -111,6 +111,4 @@ def render(title: str, banner: str, sections: Sequence[Section]) -> str:
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     template = (files("spinmark") / "report" / "template.html.j2").read_text()
-    return environment.from_string(template).render(
-        title=title, banner=banner, sections=sections
-    )
+    return environment.from_string(template).render(title=title, banner=banner, sections=sections)

@@ -13,6 +13,7 @@ from spinmark.report.page import Picture, Section, Table
 
 if TYPE_CHECKING:
     import xarray as xr
+
     from spinmark_data.cohort.reader import Cohort
 
 CONTACT_SCANS = 12
@@ -104,6 +105,7 @@ def phenotype_section(
         prototype_panel,
         stability_figure,
     )
+
     from spinmark_biomarkers.phenotypes.discover import prototypes
 
     summary = phenotypes.summary()
@@ -216,9 +218,7 @@ def evaluation_section(folder: Path) -> Section:
         _column("Paired differences of mean R2", figures["probe_r2_mean_difference"]),
     ]
     if figures.get("site_balanced_accuracy"):
-        tables.append(
-            _column("Site read from the vector", figures["site_balanced_accuracy"])
-        )
+        tables.append(_column("Site read from the vector", figures["site_balanced_accuracy"]))
     for key, title in (("phenotypes", "Phenotypes"), ("prognosis", "C-index")):
         if key in figures:
             block = figures[key].get("c_index", figures[key])

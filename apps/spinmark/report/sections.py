@@ -39,7 +39,9 @@ def cohort_section(cohort: "Cohort", sequence: str) -> Section:
             raster=True,
         ),
         Picture(
-            figure=figures.cohort_overview(cohort),
+            figure=figures.cohort_overview(
+                scans.assign(sequence=sequence), cohort.table("visits"), cohort.table("joints")
+            ),
             title="What is known of whom, and when",
             method="Counts and shares over the rows of the cohort's tables, by visit.",
             caveat="People who leave are not a random part; what is missing later may differ.",

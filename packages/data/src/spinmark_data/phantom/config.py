@@ -29,7 +29,7 @@ class PhantomConfig:
     """The parameters of a phantom cohort.
 
     Args:
-        preset: Name under which the truth records these parameters.
+        name: Name under which the truth records these parameters.
         subjects: Number of people; each has two knees.
         seed: Seed of everything random. The first N people of a larger cohort are the same people.
         visits: Visits at which the knees are scanned by MR, V00 among them.
@@ -55,7 +55,7 @@ class PhantomConfig:
         workers: Processes that render scans; the result does not depend on it.
     """
 
-    preset: str = "custom"
+    name: str = "custom"
     subjects: int = 300
     seed: int = 0
     visits: tuple[str, ...] = ("V00", "V03")

@@ -168,7 +168,7 @@ def _write_truth(
     schema = {
         "schema": "spinmark/truth",
         "version": 1,
-        "preset": config.preset,
+        "preset": config.name,
         "seed": config.seed,
         "subjects": config.subjects,
         "latents": list(LATENTS),

@@ -31,14 +31,19 @@ DAYS_PER_YEAR = 365.25
 TEN_YEARS = 3652.5
 
 WEIGHTS = {
-    "bone": 0.55,
-    "cartilage": 0.65,
-    "inflammation": 0.35,
-    "hypertrophy": 0.25,
-    "WOMKP": 0.10,
+    "bone": 0.80,
+    "cartilage": 1.00,
+    "inflammation": 0.50,
+    "hypertrophy": 0.40,
+    "WOMKP": 0.14,
     "AGE": 0.025,
 }
-"""Log hazard of replacement for each unit at enrolment; age is counted from 61 years."""
+"""Log hazard of replacement for each unit at enrolment; age is counted from 61 years.
+
+The true hazard then ranks knees with a concordance of 0.74 (a fifth replaced) to 0.77 (one in
+eighteen): structure foretells replacement well, and the frailty, which nothing measures, keeps it
+from being certain.
+"""
 
 # Death: about 7 % in ten years at the cohort's ages.
 DEATH_AT_61 = 0.0030

@@ -71,7 +71,7 @@ class Cohort:
         Raises:
             InputError: The cohort has no such sequence.
         """
-        dataset = xr.open_zarr(
+        dataset: xr.Dataset = xr.open_zarr(
             self.path / IMAGES, group=self._check(sequence), consolidated=False, chunks=None
         )
         chunks = {"scan": 1, **{dim: -1 for dim in dataset["volume"].dims if dim != "scan"}}
@@ -84,10 +84,10 @@ class Cohort:
         Raises:
             InputError: The cohort has no such sequence.
         """
-        group = zarr.open_group(self.path / IMAGES, path=self._check(sequence), mode="r")
+        sequence, store = self._check(sequence), self.path / IMAGES
         frame: dict[str, Any] = {}
         for column, dtype in SCAN_COLUMNS.items():
-            values = np.asarray(group[column][:])
+            values = np.asarray(zarr.open_array(store, path=f"{sequence}/{column}", mode="r")[...])
             frame[column] = (
                 pd.Series([str(value) for value in values], dtype=object)
                 if dtype == "object"

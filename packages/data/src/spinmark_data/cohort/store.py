@@ -1,7 +1,7 @@
 """Writing a cohort: one scan a shard, one owner a shard.
 
 Two processes that each write half of one shard lose voxels without a word, so the store offers no
-partial writes: `create_sequence` lays out the arrays once, `write_scan` writes one whole shard.
+partial writes: `create_volume` lays out the arrays once, `write_scan` writes one whole shard.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,6 @@ import pandas as pd
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
-from zarr.core.dtype import VariableLengthUTF8
 
 from spinmark_data.cohort.manifest import FILE, IMAGES, TABLES, write_manifest
 from spinmark_data.errors import InputError
@@ -98,7 +97,7 @@ def _array(
         array = group.create_array(
             name,
             shape=(len(data),),
-            dtype=VariableLengthUTF8(),
+            dtype="string",
             chunks=(max(len(data), 1),),
             dimension_names=list(dims),
         )
@@ -115,26 +114,17 @@ def _array(
     array[...] = data
 
 
-def create_sequence(
-    path: Path,
-    sequence: str,
-    *,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    scans: pd.DataFrame,
-    affine: NDArray[np.float64],
-    echo_time_ms: NDArray[np.float64] | None = None,
+def create_volume(
+    path: Path, sequence: str, *, shape: tuple[int, ...], count: int, dtype: np.dtype[Any]
 ) -> None:
-    """Lay out one sequence: coordinates whole, volumes empty.
+    """Lay out the volumes of one sequence, empty.
 
     Args:
         path: The cohort's folder.
         sequence: Name of the group.
         shape: Shape of one scan, `(z, y, x)` or `(echo, z, y, x)`.
+        count: Number of scans.
         dtype: Integer type of the voxels.
-        scans: Complete scan rows (see `complete_scans`).
-        affine: `(scan, 4, 4)` to LPS mm.
-        echo_time_ms: `(scan, echo)`.
 
     Raises:
         InputError: The type is not an integer type.
@@ -151,7 +141,7 @@ def create_sequence(
     dims = ["scan", *(["echo"] if len(shape) == 4 else []), "z", "y", "x"]
     group.create_array(
         "volume",
-        shape=(len(scans), *shape),
+        shape=(count, *shape),
         dtype=dtype,
         chunks=(1, *inner),
         shards=(1, *shard),
@@ -161,6 +151,26 @@ def create_sequence(
         dimension_names=dims,
         attributes={"coordinates": " ".join(SCAN_COLUMNS)},
     )
+
+
+def write_coordinates(
+    path: Path,
+    sequence: str,
+    *,
+    scans: pd.DataFrame,
+    affine: NDArray[np.float64],
+    echo_time_ms: NDArray[np.float64] | None = None,
+) -> None:
+    """Write what is known of each scan of a sequence that `create_volume` laid out.
+
+    Args:
+        path: The cohort's folder.
+        sequence: Name of the group.
+        scans: Complete scan rows (see `complete_scans`).
+        affine: `(scan, 4, 4)` to LPS mm.
+        echo_time_ms: `(scan, echo)`.
+    """
+    group = zarr.open_group(path / IMAGES, path=sequence, mode="r+", zarr_format=3)
     for column, kind in SCAN_COLUMNS.items():
         values = scans[column]
         _array(group, column, values.tolist() if kind == "object" else values.to_numpy(), ["scan"])
@@ -239,11 +249,16 @@ def write_cohort(
         affine = given.affine
         if affine is None:
             affine = np.broadcast_to(np.diag([*given.spacing_mm, 1.0]), (count, 4, 4))
-        create_sequence(
+        create_volume(
             path,
             name,
             shape=given.volume.shape[1:],
+            count=count,
             dtype=given.volume.dtype,
+        )
+        write_coordinates(
+            path,
+            name,
             scans=complete_scans(given.scans, name),
             affine=affine,
             echo_time_ms=given.echo_time_ms,

@@ -1,0 +1,20 @@
+"""What an ingest takes; nothing heavy is imported here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(kw_only=True)
+class IngestConfig:
+    """Settings of `spinmark ingest`.
+
+    Args:
+        sequences: Names of the sequences to take, such as SAG_3D_DESS; all volumes if none is given.
+        workers: Processes that read series; the cohort's bytes do not depend on it.
+        table_map: For a plain folder, a CSV with the columns path, subject_id, laterality, visit,
+            days and sequence (all but path and subject_id optional); path is a file or a folder.
+    """
+
+    sequences: list[str] | None = None
+    workers: int = 2
+    table_map: Path | None = None

@@ -1,0 +1,53 @@
+"""One NIfTI file into one volume."""
+
+import hashlib
+from pathlib import Path
+
+import nibabel
+import numpy as np
+
+from spinmark_data.ingest.series import Refused, Volume, to_int16
+
+
+def load_nifti(path: Path) -> tuple[Volume, str]:
+    """Read a NIfTI file: its volume `(slice, row, column)` with an LPS affine, and its sha256.
+
+    The third axis of the file is taken as the one across slices.
+
+    Raises:
+        Refused: It cannot be read, is not three-dimensional or holds fewer than 3 slices.
+    """
+    try:
+        image = nibabel.load(path)
+        data = np.asanyarray(image.dataobj.get_unscaled())
+        slope, intercept = image.dataobj.slope, image.dataobj.inter
+    except Exception:
+        raise Refused("not a NIfTI file, or cut short") from None
+    if data.ndim != 3 or min(data.shape) < 3:
+        raise Refused(f"not a volume: shape {data.shape}; three axes of at least 3 are needed")
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.asarray(image.affine, dtype=np.float64)
+    if abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise Refused("the affine is singular")
+    repairs = []
+    scale, offset = float(slope), float(intercept)
+    if data.dtype.kind == "f":
+        if not np.isfinite(data).all():
+            raise Refused("voxels are not finite")
+        if not np.array_equal(data, np.round(data)) or np.ptp(data) > 65535:
+            low, span = float(data.min()), float(np.ptp(data))
+            step = span / 65535
+            data = np.round((data.astype(np.float64) - low) / step)
+            offset += low * scale
+            scale *= step
+            repairs.append("floating-point voxels were rounded to 16 bits")
+    elif data.dtype.kind not in "iu":
+        raise Refused(f"voxels of type {data.dtype}; numbers are needed")
+    voxels, shift = to_int16(data.transpose(2, 1, 0))
+    volume = Volume(
+        voxels=voxels,
+        affine=affine[:, [2, 1, 0, 3]],
+        scale=scale,
+        offset=offset + shift * scale,
+        repairs=repairs,
+    )
+    return volume, hashlib.sha256(path.read_bytes()).hexdigest()

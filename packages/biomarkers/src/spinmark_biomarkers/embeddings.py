@@ -30,6 +30,19 @@ def _some(names: Iterable[object], most: int = 5) -> str:
     return ", ".join(listed[:most]) + more
 
 
+def plain_strings(ds: xr.Dataset) -> xr.Dataset:
+    """Return a dataset whose string coordinates are object arrays, as they are written.
+
+    Reading a Zarr store gives NumPy's variable-length strings, which cannot be cast to others.
+    """
+    texts = {
+        str(name): (ds[name].dims, np.asarray(ds[name].values).astype(object))
+        for name in ds.coords
+        if ds[name].dtype.kind in "UT"
+    }
+    return ds.assign_coords(texts) if texts else ds
+
+
 def check_embeddings(ds: xr.Dataset) -> xr.Dataset:
     """Check a dataset against the embeddings schema and return it.
 
@@ -38,7 +51,7 @@ def check_embeddings(ds: xr.Dataset) -> xr.Dataset:
             may be absent.
 
     Returns:
-        The same dataset with `set` among the coordinates.
+        The same dataset, the scan's identifiers among its coordinates, strings as objects.
 
     Raises:
         InputError: Where a variable or coordinate is missing, a row holds NaN or infinity, a
@@ -58,6 +71,7 @@ def check_embeddings(ds: xr.Dataset) -> xr.Dataset:
     if missing:
         raise InputError(f"embeddings: no {_some(missing)}; accepted are {', '.join(SCAN_COORDS)}")
     ds = ds.set_coords([name for name in (*SCAN_COORDS, "fold") if name in ds.variables])
+    ds = plain_strings(ds)
     if ds.sizes["scan"] == 0 or ds.sizes["feature"] == 0:
         raise InputError(
             f"embeddings: {ds.sizes['scan']} scans x {ds.sizes['feature']} features; "

@@ -5,5 +5,6 @@
 - `structure`: whether there are clusters at all: matched null, prediction strength, valleys.
 - `panel`: whether a phenotype is a site, a scanner or a side.
 - `freeze`: the hash that fixes labels.
-- `discover`: all of it in one call, and its artefact on disk.
+- `discover`: all of it in one call, and prototypes.
+- `store`: the artefact on disk, checked against its hash.
 """

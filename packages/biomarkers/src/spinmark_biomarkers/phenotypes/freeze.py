@@ -25,7 +25,7 @@ def frozen_hash(scan_ids: npt.ArrayLike, labels: npt.ArrayLike) -> str:
         >>> frozen_hash(["b", "a"], [0, 1]) == frozen_hash(["a", "b"], [1, 0])
         True
     """
-    ids = np.asarray(scan_ids, dtype=object).astype(str)
+    ids = np.asarray(scan_ids).astype(object).astype(str)
     codes = np.asarray(labels)
     if ids.shape != codes.shape:
         raise InputError(f"labels: {codes.shape} for {ids.shape} scans; accepted is one a scan")

@@ -1,0 +1,159 @@
+"""Cluster scores, the dip and the panel against independent references."""
+
+import hashlib
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import chi2_contingency
+from sklearn.metrics import adjusted_rand_score
+
+from spinmark_biomarkers.evaluation.clusters import (
+    adjusted_rand,
+    best_ari_ceiling,
+    jaccard_matrix,
+    match_labels,
+    rand_index,
+)
+from spinmark_biomarkers.phenotypes.freeze import frozen_hash
+from spinmark_biomarkers.phenotypes.panel import artefact_panel, cramers_v
+from spinmark_biomarkers.phenotypes.structure import dip_p, dip_statistic, matched_null
+
+labelings = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), min_size=2, max_size=40)
+
+
+@settings(max_examples=60, deadline=None)
+@given(labelings, st.permutations(range(5)))
+def test_rand_index_is_that_of_sklearn_and_blind_to_names(pairs, names):
+    a, b = np.array(pairs).T
+    ours = rand_index(a, b)
+    assert ours == pytest.approx(adjusted_rand_score(a, b), abs=1e-12)
+    assert rand_index(a, np.array(names)[b]) == pytest.approx(ours, abs=1e-12)
+
+
+def test_repeated_rows_do_not_agree_with_themselves():
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 3, 30), rng.integers(0, 3, 30)
+    w = rng.integers(0, 4, 30)
+    rows = np.repeat(np.arange(30), w)
+    i, j = np.triu_indices(rows.size, 1)
+    apart = rows[i] != rows[j]
+    same_a, same_b = a[rows[i]] == a[rows[j]], b[rows[i]] == b[rows[j]]
+    both, in_a, in_b = ((s & apart).sum() for s in (same_a & same_b, same_a, same_b))
+    expected = in_a * in_b / apart.sum()
+    brute = (both - expected) / ((in_a + in_b) / 2 - expected)
+    assert rand_index(a, b, w) == pytest.approx(brute)
+
+
+def test_labels_are_matched_and_jaccard_counts():
+    reference = np.array([0, 0, 0, 1, 1, 2])
+    assert match_labels(reference, np.array([2, 2, 2, 0, 0, 1])) == {2: 0, 0: 1, 1: 2}
+    np.testing.assert_allclose(
+        jaccard_matrix([0, 0, 1, 1], [0, 0, 0, 1], 2, 2), [[2 / 3, 0], [1 / 4, 1 / 2]]
+    )
+
+
+def test_interval_and_ceiling_on_separated_latents():
+    rng = np.random.default_rng(1)
+    truth = np.repeat(rng.integers(0, 4, 60), 2)
+    latents = 8 * np.eye(4)[truth] + rng.normal(size=(120, 4))
+    subjects = np.repeat(np.arange(60), 2)
+    fit = subjects < 30
+    ceiling = best_ari_ceiling(
+        latents[fit], latents[~fit], truth[~fit], subjects[~fit], k=4, seed=0
+    )
+    assert ceiling.value > 0.95
+    chance = adjusted_rand(truth, rng.permutation(truth), subjects, seed=0)
+    assert chance.low < 0.05
+    assert abs(chance.value) < 0.1
+    assert chance.n == 120
+
+
+# Published algorithm, values of an independent linear programme over all unimodal laws (checked once
+# against Hartigan's routine as well).
+DIPS = [
+    0.11946270042248819,
+    0.06019735973076914,
+    0.15058230987576200,
+    0.08451493197183185,
+    0.12802573215691440,
+    0.08243692581093107,
+    0.13662877027589637,
+    0.08461575983362996,
+]
+
+
+def test_dip_has_the_values_of_the_linear_programme():
+    rng = np.random.default_rng(0)
+    for s, expected in enumerate(DIPS):
+        two = rng.normal(size=14) if s % 2 else np.r_[rng.normal(size=7), rng.normal(6, 1, 7)]
+        assert dip_statistic(two) == pytest.approx(expected, abs=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(-20, 20), min_size=2, max_size=30, unique=True))
+def test_dip_ignores_order_shift_scale_and_sign_and_keeps_its_bounds(values):
+    x = np.array(values, dtype=float)
+    dip = dip_statistic(x)
+    assert 1 / (2 * x.size) - 1e-12 <= dip <= 0.25 + 1e-12
+    for other in (x[::-1], 3 * x + 7, -x):
+        assert dip_statistic(other) == pytest.approx(dip, abs=1e-9)
+
+
+def test_dip_p_tells_two_modes_from_one():
+    rng = np.random.default_rng(2)
+    assert dip_p(dip_statistic(rng.normal(size=150)), 150) > 0.2
+    two = np.r_[rng.normal(size=75), rng.normal(5, 1, 75)]
+    assert dip_p(dip_statistic(two), 150) == pytest.approx(0.005)
+
+
+def test_matched_null_keeps_variance_and_likeness_of_knees():
+    rng = np.random.default_rng(3)
+    person = np.repeat(rng.normal(size=(3000, 1)), 2, axis=0)
+    z = np.hstack([2 * person, rng.normal(size=(6000, 1))])
+    z[:, 0] += rng.normal(size=6000)
+    drawn = matched_null(z, np.repeat(np.arange(3000), 2), seed=0)
+    np.testing.assert_allclose(drawn.var(axis=0), z.var(axis=0), rtol=0.06)
+    knees = np.corrcoef(drawn[::2, 0], drawn[1::2, 0])[0, 1]
+    assert knees == pytest.approx(0.8, abs=0.03)
+    assert abs(np.corrcoef(drawn[::2, 1], drawn[1::2, 1])[0, 1]) < 0.06
+
+
+def test_cramers_v_against_scipy_and_its_limits():
+    rng = np.random.default_rng(4)
+    a = rng.integers(0, 3, 200)
+    b = (a + (rng.random(200) < 0.5) * rng.integers(0, 3, 200)) % 3
+    chi2 = chi2_contingency(pd.crosstab(a, b), correction=False).statistic
+    phi = max(0, chi2 / 200 - 4 / 199)
+    assert cramers_v(a, b) == pytest.approx(np.sqrt(phi / (3 - 4 / 199 - 1)))
+    assert cramers_v(a, a) == pytest.approx(1)
+    assert cramers_v(a, np.zeros(200)) == 0
+
+
+def test_panel_p_is_uniform_when_persons_alone_make_the_association():
+    # Both knees share label and site; knees taken as independent would reject far too often.
+    rejected = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        scans = pd.DataFrame(
+            {
+                "subject_id": np.repeat(np.arange(40), 2),
+                "site": np.repeat(rng.integers(0, 3, 40), 2),
+                "scanner": "one",
+                "laterality": ["R", "L"] * 40,
+            }
+        )
+        labels = np.repeat(rng.integers(0, 3, 40), 2)
+        rows = artefact_panel(labels, scans, permutations=60, seed=seed)
+        rejected += rows[0]["p"] <= 0.05
+        assert rows[1]["flag"] == "one category"
+        assert rows[2]["p"] == 1
+    assert rejected <= 6
+
+
+def test_hash_is_blind_to_order_and_not_to_labels():
+    assert frozen_hash(["a", "b"], [0, 1]) == frozen_hash(["b", "a"], [1, 0])
+    assert frozen_hash(["a", "b"], [0, 1]) != frozen_hash(["a", "b"], [0, 0])
+    assert frozen_hash(["a"], [0]) == hashlib.sha256(b"a\t0\n").hexdigest()

@@ -1,0 +1,158 @@
+"""Phenotypes on simulations with known truth; the rules that the artefact keeps."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from spinmark_biomarkers.config import DiscoverConfig
+from spinmark_biomarkers.embeddings import check_embeddings, from_frame
+from spinmark_biomarkers.errors import InputError
+from spinmark_biomarkers.evaluation.clusters import rand_index
+from spinmark_biomarkers.phenotypes.discover import discover, prototypes
+from spinmark_biomarkers.phenotypes.store import read_phenotypes, write_phenotypes
+
+FAST = {"bootstrap": 10, "splits": 2, "null": 24, "permutations": 99, "k_max": 5}
+
+
+def cohort(kind, n=90, seed=0, features=12):
+    rng = np.random.default_rng(seed)
+    person = rng.integers(0, 3, n)
+    rows, truth, points = [], [], []
+    basis = np.linalg.qr(rng.normal(size=(features, features)))[0]
+    for s in range(n):
+        for side in "RL":
+            angle = rng.uniform(0, np.pi)
+            centre = {
+                "planted": 7 * np.eye(features)[person[s]],
+                "gaussian": np.zeros(features),
+                "bent": np.r_[9 * np.cos(angle), 9 * np.sin(angle), np.zeros(features - 2)],
+            }[kind]
+            for visit, days in (("V00", 10.0 * (s % 3)), ("V06", 1460.0)):
+                points.append((centre + rng.normal(size=features)) @ basis)
+                truth.append(person[s])
+                rows.append(
+                    {
+                        "subject_id": f"S{s:03d}",
+                        "laterality": side,
+                        "visit": visit,
+                        "days": days,
+                        "site": f"site{s % 4}",
+                        "scanner": f"scanner{person[s]}" if kind == "planted" else "one",
+                    }
+                )
+    frame = pd.DataFrame(rows).join(pd.DataFrame(np.array(points)).add_prefix("f"))
+    return from_frame(frame, fitted_subjects=[f"S{s:03d}" for s in range(60)]), np.array(truth)
+
+
+@pytest.fixture(scope="module")
+def planted():
+    ds, truth = cohort("planted")
+    return ds, truth, discover(ds, DiscoverConfig(**FAST))
+
+
+def test_planted_clusters_are_found_stable_and_called_clusters(planted):
+    ds, truth, found = planted
+    held = ds["set"].values == "test"
+    assert rand_index(truth[held], found.dataset["label"].values[held]) > 0.9
+    summary = found.summary()
+    assert (summary["k"], summary["verdict"]) == (3, "clusters")
+    assert {p["stability"] for p in summary["phenotypes"]} == {"highly stable"}
+    panel = {row["variable"]: row["flag"] for row in summary["artefacts"]}
+    assert panel["scanner"] == "artefact suspected"
+    assert panel["laterality"] == "not associated"
+    sizes = [p["n"] for p in summary["phenotypes"]]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sum(sizes) == summary["scans_fitted"] == 120
+
+
+def test_a_single_gaussian_has_no_clusters():
+    verdicts = [
+        discover(cohort("gaussian", seed=seed)[0], DiscoverConfig(**FAST)).summary()["verdict"]
+        for seed in range(2)
+    ]
+    assert verdicts == ["none", "none"]
+
+
+def test_a_bent_continuum_is_not_called_clusters():
+    ds, _ = cohort("bent", n=150)
+    summary = discover(ds, DiscoverConfig(**FAST | {"k": 4})).summary()
+    assert summary["verdict"] != "clusters"
+
+
+def test_gmm_finds_the_planted_clusters(planted):
+    ds, truth, _ = planted
+    found = discover(ds, DiscoverConfig(method="gmm", components=4, **FAST | {"k": 3}))
+    assert rand_index(truth, found.dataset["label"].values) > 0.9
+    np.testing.assert_allclose(found.dataset["probability"].sum("phenotype"), 1)
+
+
+def test_row_order_changes_nothing(planted):
+    ds, _, first = planted
+    order = np.random.default_rng(3).permutation(ds.sizes["scan"])
+    second = discover(ds.isel(scan=order), DiscoverConfig(**FAST))
+    assert second.dataset.attrs["frozen_hash"] == first.dataset.attrs["frozen_hash"]
+    assert second.summary() == first.summary()
+
+
+def test_held_out_subjects_do_not_move_the_clusters(planted):
+    ds, _, first = planted
+    changed = ds.copy(deep=True)
+    held = np.flatnonzero(ds["set"].values == "test")
+    changed["embedding"][held] = 1000.0
+    second = discover(changed, DiscoverConfig(**FAST))
+    fit = ds["set"].values == "train"
+    np.testing.assert_array_equal(second.dataset["label"][fit], first.dataset["label"][fit])
+    assert second.summary() == first.summary()
+
+
+def test_known_at_is_the_last_visit_used(planted):
+    ds, _, first = planted
+    known = first.known_at.set_index("joint_id")["known_at"]
+    assert known.loc["S002:R"] == 20.0
+    assert len(known) == 180
+    assert (first.dataset["fitted"].values == (ds["set"] == "train") & (ds["visit"] == "V00")).all()
+    every = discover(ds, DiscoverConfig(visits="all", **FAST | {"k": 3}))
+    assert set(every.known_at["known_at"]) == {1460.0}
+
+
+def test_round_trip_and_a_changed_label_is_refused(planted, tmp_path):
+    ds, _, first = planted
+    write_phenotypes(tmp_path / "p", first)
+    again = read_phenotypes(tmp_path / "p")
+    np.testing.assert_array_equal(again.dataset["label"], first.dataset["label"])
+    assert again.summary() == json.loads(json.dumps(first.summary()))
+    pd.testing.assert_frame_equal(again.known_at, first.known_at, check_dtype=False)
+    assert prototypes(ds, again) == prototypes(ds, first)
+    first.dataset["label"].values[0] += 1
+    write_phenotypes(tmp_path / "q", first)
+    first.dataset["label"].values[0] -= 1
+    with pytest.raises(InputError, match="frozen as"):
+        read_phenotypes(tmp_path / "q")
+    with pytest.raises(InputError, match=r"no phenotypes\.zarr"):
+        read_phenotypes(tmp_path / "absent")
+
+
+def test_prototypes_are_one_a_subject_and_never_held_out(planted):
+    ds, _, first = planted
+    chosen = prototypes(ds, first, per=4)
+    assert sorted(chosen) == [0, 1, 2]
+    for scans in chosen.values():
+        people = [scan.split(":")[0] for scan in scans]
+        assert len(set(people)) == 4
+        assert all(person < "S060" for person in people)
+
+
+def test_bad_embeddings_are_named(planted):
+    ds, _, _ = planted
+    holed = ds.copy(deep=True)
+    holed["embedding"][3, 0] = np.nan
+    with pytest.raises(InputError, match=str(ds["scan_id"].values[3])):
+        check_embeddings(holed)
+    with pytest.raises(InputError, match="more than once"):
+        check_embeddings(ds.isel(scan=[0, 0, 1]))
+    with pytest.raises(InputError, match="no days"):
+        check_embeddings(ds.drop_vars("days"))
+    with pytest.raises(InputError, match="at least 32"):
+        discover(ds.isel(scan=slice(0, 40)), DiscoverConfig(k=8))

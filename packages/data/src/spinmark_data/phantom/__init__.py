@@ -1,6 +1,11 @@
 """A made-up knee cohort with known truth, written as a release would be.
 
 - `state`: the values that describe one joint at one visit, one scanner and one grid.
+- `anatomy`: bones, cartilage and soft tissue as implicit functions; the label codes.
+- `disease`: where lesions lie and how large they are at a severity.
+- `signal`: tissue signals, scanners, coil bias, blur and Rician noise.
+- `render`: a scan of a joint on any grid, with its truth.
+- `dicom`: a volume as an extensionless MR DICOM series.
 - `config`: the parameters of a phantom cohort.
 - `population`: people and their knees at enrolment; `progression`: how the knees change.
 - `clinic`: symptoms, examination and radiographic grades from the same latents.

@@ -89,10 +89,10 @@ def _synovitis(state: JointState, rng: np.random.Generator) -> list[Lesion]:
 
 # Margins where osteophytes grow; the sign of the first coordinate decides the compartment.
 _MARGINS = (
-    (36.0, -10.0, 8.0),
-    (-36.0, -10.0, 8.0),
-    (37.0, 6.0, 12.0),
-    (-37.0, 6.0, 12.0),
+    (38.0, -10.0, 8.0),
+    (-38.0, -10.0, 8.0),
+    (39.0, 5.0, 12.0),
+    (-39.0, 5.0, 12.0),
     (20.0, -36.0, 30.0),
     (-20.0, -36.0, 30.0),
     (27.0, -30.0, -22.0),
@@ -111,7 +111,7 @@ def _osteophytes(state: JointState, rng: np.random.Generator) -> list[Lesion]:
         size = _grow(state.hypertrophy, onset, 3.0 - onset)
         if size > 0.0:
             centre = np.array(margin) + (u[1:4] - 0.5) * np.array([1.0, 5.0, 8.0])
-            found.append(_lesion("osteophyte", centre, (4.5 + 3.0 * u[4]) * size, 1.0))
+            found.append(_lesion("osteophyte", centre, (6.0 + 4.0 * u[4]) * size, 1.0))
     return found
 
 

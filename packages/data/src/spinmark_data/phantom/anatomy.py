@@ -10,6 +10,7 @@ continue them.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from spinmark_data.phantom.disease import Lesion
 from spinmark_data.phantom.state import JointState
 
-FloatArray = npt.NDArray[np.float32]
+FloatArray = npt.NDArray[np.floating[Any]]
 Coordinates = tuple[FloatArray, FloatArray, FloatArray]
 
 LABELS = {
@@ -54,7 +55,7 @@ _BASE_MM = dict(zip(CARTILAGES, (2.5, 2.5, 2.8, 2.9), strict=True))
 
 def ellipsoid(at: Coordinates, centre: Sequence[float], semi: Sequence[float]) -> FloatArray:
     """Return the approximate signed distance to an ellipsoid, in mm."""
-    q0 = q1 = np.float32(0.0)
+    q0 = q1 = np.zeros((), np.float32)
     for x, c, a in zip(at, centre, semi, strict=True):
         u = (x - np.float32(c)) * np.float32(1.0 / a)
         u *= u
@@ -66,12 +67,12 @@ def ellipsoid(at: Coordinates, centre: Sequence[float], semi: Sequence[float]) -
 
 def _taper(x: FloatArray, start: float, end: float) -> FloatArray:
     """Fall linearly from 1 at `start` to 0 at `end`."""
-    return np.clip((np.float32(end) - x) * np.float32(1.0 / (end - start)), 0, 1)
+    return np.asarray(np.clip((np.float32(end) - x) * np.float32(1.0 / (end - start)), 0, 1))
 
 
 def _smooth_union(a: FloatArray, b: FloatArray, k: float) -> FloatArray:
     h = np.maximum(np.float32(k) - np.abs(a - b), 0)
-    return np.minimum(a, b) - h * h * np.float32(0.25 / k)
+    return np.asarray(np.minimum(a, b) - h * h * np.float32(0.25 / k))
 
 
 class Knee:
@@ -125,14 +126,14 @@ class Knee:
         a = (np.float32(15.0) + np.float32(22.0) * fall) * np.float32(self.width)
         b = (np.float32(15.0) + np.float32(9.0) * fall) * np.float32(self.depth)
         u, v = m / a, (p - 11) / b
-        q = np.sqrt(np.sqrt(u**4 + v**4))
-        return np.maximum((q - 1) * np.minimum(a, b), self.plateau(at) - s)
+        q = np.sqrt(np.sqrt((u * u) * (u * u) + (v * v) * (v * v)))
+        return np.asarray(np.maximum((q - 1) * np.minimum(a, b), self.plateau(at) - s))
 
     def fibula(self, at: Coordinates) -> FloatArray:
         """Signed distance to the fibula, lateral and behind, its head below the plateau."""
         m, s, p = at
         ring = np.hypot(m + 33, p - 26) - np.where(s < 22, 8.0, 6.5).astype(np.float32)
-        return np.maximum(ring, 12 - s)
+        return np.asarray(np.maximum(ring, 12 - s))
 
     def patella(self, at: Coordinates) -> FloatArray:
         """Signed distance to the patella."""

@@ -21,7 +21,7 @@ _CENTRE_MM = np.array([0.0, -9.0, -4.5])
 # The knee lies to the side of the magnet's middle.
 _OFF_CENTRE_MM = 90.0
 # Voxels computed at a time: few enough to stay in cache, and their number changes no value.
-_SLAB_VOXELS = 120_000
+_SLAB_VOXELS = 28_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ def _paint(canvas: _Canvas, at: Coordinates, knee: Knee, found: tuple[Lesion, ..
     femoral = knee.thickness("femoral_cartilage", at)
     film = femur - femoral - (0.5 + 0.9 * inflamed) * (femoral > 0.2) + (femoral <= 0.2)
     fluid = canvas.cover(np.maximum(film, np.abs(s + 18) - 26))
-    grow = inflamed / 3
+    grow = float(inflamed) / 3
     pouches = [((0, -46, -27), (16 + 14 * grow, 6 + 12 * grow, 1.2 + 7 * grow))]
     if inflamed > 0:
         for side in (1, -1):

@@ -11,13 +11,15 @@ Reasons for the size of each nuisance at `nuisance=1`, fixed before anything was
 - Scanners differ by some tens of per cent in gain, less in contrast and fat suppression.
 """
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter1d
 
 from spinmark_data.phantom.state import ScannerStyle
 
-FloatArray = npt.NDArray[np.float32]
+FloatArray = npt.NDArray[np.floating[Any]]
 
 CARTILAGE_SIGNAL = 1000.0
 FULL_SCALE = 4095
@@ -160,4 +162,4 @@ def rician(signal: FloatArray, sigma: float, rng: np.random.Generator) -> FloatA
     noise = rng.standard_normal((2, *signal.shape), dtype=np.float32)
     noise *= np.float32(sigma)
     noise[0] += signal
-    return np.hypot(noise[0], noise[1])
+    return np.asarray(np.hypot(noise[0], noise[1]))

@@ -133,9 +133,7 @@ class ResidualEncoder3D(ImageEncoder):
         width = config.widths[0]
         kz, ky, kx = config.stem_kernel
         self.stem = nn.Sequential(
-            nn.Conv3d(
-                folded, width, (kz, ky, kx), padding=(kz // 2, ky // 2, kx // 2), bias=False
-            ),
+            nn.Conv3d(folded, width, (kz, ky, kx), padding=(kz // 2, ky // 2, kx // 2), bias=False),
             _norm(config, width),
             nn.ReLU(inplace=True),
         )
@@ -188,9 +186,7 @@ ENCODERS: dict[str, Callable[[EncoderConfig, Shape3], ImageEncoder]] = {
 
 def _check_config(config: EncoderConfig, input_shape: Shape3) -> None:
     if config.name not in ENCODERS:
-        raise InputError(
-            f"Unknown encoder {config.name!r}. Valid encoders are {sorted(ENCODERS)}."
-        )
+        raise InputError(f"Unknown encoder {config.name!r}. Valid encoders are {sorted(ENCODERS)}.")
     numbers = {
         "widths": config.widths,
         "patch": config.patch,

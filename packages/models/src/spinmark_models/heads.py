@@ -7,7 +7,7 @@ from spinmark_models.errors import InputError
 
 
 class ProjectionHead(nn.Module):
-    """A multilayer perceptron with batch normalisation (SimCLR, Chen et al. 2020, arXiv:2002.05709).
+    """A perceptron with batch normalisation (SimCLR, Chen et al. 2020, arXiv:2002.05709).
 
     Args:
         inside: Length of the input.

@@ -1,0 +1,1 @@
+"""Figures as matplotlib `Figure` objects, never pyplot: safe in any process, no global state."""

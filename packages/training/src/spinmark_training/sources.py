@@ -1,11 +1,14 @@
 """Scans as training sees them: by row, of allowed subjects only, kept in memory when small."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import astuple
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from spinmark_models.config import IntensityRule
+from spinmark_models.intensity import intensity_window
 
 from spinmark_training.errors import InputError
 
@@ -18,8 +21,12 @@ class CohortLike(Protocol):
         """Hash of the content."""
 
     @property
-    def sequences(self) -> Mapping[str, Any]:
-        """The sequences, by name, with `shape` and `spacing_mm`."""
+    def sequences(self) -> tuple[str, ...]:
+        """The names of the sequences."""
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """`cohort.json`: under `sequences` the `shape` and `spacing_mm` of each."""
 
     @property
     def dictionary(self) -> pd.DataFrame:
@@ -117,12 +124,13 @@ class ScanSource:
                 "sequences with three (z, y, x)"
             )
         self.shape: tuple[int, int, int] = (first.shape[1], first.shape[2], first.shape[3])
-        spacing = cohort.sequences[sequence]["spacing_mm"]
+        spacing = cohort.manifest["sequences"][sequence]["spacing_mm"]
         self.spacing_mm: tuple[float, float, float] = (
             float(spacing[0]),
             float(spacing[1]),
             float(spacing[2]),
         )
+        self._windows: dict[tuple[Any, ...], dict[int, tuple[float, float]]] = {}
         self._cache: npt.NDArray[Any] | None = None
         self._position = np.full(len(self.scans), -1)
         if first.nbytes * len(self.rows) <= cache_gb * 1e9:
@@ -151,10 +159,19 @@ class ScanSource:
             chosen["offset"].to_numpy(np.float32),
         )
 
-    def values(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """Return intensities `(n, z, y, x)`, not yet normalised."""
+    def unit_scale(
+        self, rows: npt.NDArray[np.int64], rule: IntensityRule
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Return factors `(n,)` and shifts `(n,)` from stored integers to the rule's [0, 1].
+
+        The percentiles behind them are found once a scan.
+        """
         scale, offset = self.scale_offset(rows)
-        volumes = self.stored(rows).astype(np.float32)
-        volumes *= scale[:, None, None, None]
-        volumes += offset[:, None, None, None]
-        return volumes
+        known = self._windows.setdefault(astuple(rule), {})
+        new = np.array([row for row in dict.fromkeys(rows.tolist()) if row not in known], np.int64)
+        if len(new):
+            new_scale, new_offset = self.scale_offset(new)
+            for row, volume, a, b in zip(new, self.stored(new), new_scale, new_offset, strict=True):
+                known[int(row)] = intensity_window(volume * a + b, rule)
+        low, high = np.array([known[row] for row in rows.tolist()], np.float32).T
+        return scale / (high - low), (offset - low) / (high - low)

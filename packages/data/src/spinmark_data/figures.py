@@ -48,7 +48,7 @@ def cohort_flow(flow: pd.DataFrame) -> Figure:
         place, flow["n"], flow["excluded"], flow["unit"], strict=True
     ):
         lost = f", {int(excluded):,} out" if excluded else ""
-        axes.text(1.02, row, f"{int(n):,} {unit}{lost}", va="center", fontsize=9)
+        axes.text(1.02, float(row), f"{int(n):,} {unit}{lost}", va="center", fontsize=9)
     axes.set_yticks(place, list(flow["step"]), fontsize=9)
     axes.set_xlim(0, 1.4)
     axes.invert_yaxis()
@@ -106,7 +106,7 @@ def _missing(axes: Axes, visits: pd.DataFrame, joints: pd.DataFrame) -> None:
             for visit, rows in table.groupby("visit")
             if rows[columns].notna().to_numpy().any()
         }
-        axes.plot(list(by_visit), [100 * float(share) for share in by_visit.values()],
+        axes.plot([str(visit) for visit in by_visit], [100 * float(share) for share in by_visit.values()],
                   marker="o", color=colour, label=f"{name}'s variables")  # fmt: skip
         drawn = True
     if not drawn:

@@ -63,7 +63,7 @@ def _counts(axes: Axes, scans: pd.DataFrame) -> None:
         _say(axes, "no scans")
         return
     table = scans.groupby(["sequence", "visit"]).size().unstack(fill_value=0)
-    axes.imshow(table.to_numpy(), cmap="cividis", aspect="auto")
+    axes.imshow(table.to_numpy(), cmap="cividis", vmin=0, aspect="auto")
     middle = float(table.to_numpy().max()) / 2
     for (row, column), count in np.ndenumerate(table.to_numpy()):
         shade = "black" if count > middle else "white"

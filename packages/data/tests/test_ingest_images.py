@@ -128,9 +128,14 @@ def test_a_rescan_is_primary_and_a_map_names_people(tmp_path: Path) -> None:
     (tmp_path / "map.csv").write_text(
         "path,subject_id,laterality,visit,days\ns1,x,R,V01,365\ns2,x,R,V01,366\n"
     )
-    config = IngestConfig(workers=1, table_map=tmp_path / "map.csv")
+    (tmp_path / "people.csv").write_text("subject_id,visit,AGE\nx,V01,61\n")
+    config = IngestConfig(
+        workers=1, table_map=tmp_path / "map.csv", clinical_table=tmp_path / "people.csv"
+    )
     ingest(tmp_path / "r", tmp_path / "c", config)
-    scans = Cohort.open(tmp_path / "c").scans("SAG_3D_DESS")
+    cohort = Cohort.open(tmp_path / "c")
+    assert cohort.table("visits")["AGE"].tolist() == [61.0]
+    scans = cohort.scans("SAG_3D_DESS")
     assert scans["scan_id"].tolist() == [f"x:R:V01:SAG_3D_DESS:{rank}" for rank in (0, 1)]
     assert scans["days"].tolist() == [366.0, 365.0]
 

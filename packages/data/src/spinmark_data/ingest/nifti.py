@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -18,7 +19,7 @@ def load_nifti(path: Path) -> tuple[Volume, str]:
         Refused: It cannot be read, is not three-dimensional or holds fewer than 3 slices.
     """
     try:
-        image = nibabel.load(path)
+        image: Any = nibabel.load(path)
         data = np.asanyarray(image.dataobj.get_unscaled())
         slope, intercept = image.dataobj.slope, image.dataobj.inter
     except Exception:

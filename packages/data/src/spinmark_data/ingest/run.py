@@ -113,9 +113,13 @@ def plan(release: Path, config: IngestConfig) -> IngestPlan:
     )
 
 
-def _read_tables(release: Path, found: Found) -> TableSet:
+def _read_tables(release: Path, found: Found, config: IngestConfig) -> TableSet:
     if not found.oai:
-        return TableSet.empty()
+        if config.clinical_table is None:
+            return TableSet.empty()
+        from spinmark_data.ingest.plain_tables import read_plain_tables
+
+        return read_plain_tables(config.clinical_table, config.clinical_columns)
     from spinmark_data.ingest.oai_tables import read_oai_tables
 
     return read_oai_tables(release)
@@ -317,7 +321,7 @@ def _ingest(
     progress: Callable[[int, int], None] | None,
 ) -> IngestSummary:
     found = discover(release, config.table_map)
-    tables = _read_tables(release, found)
+    tables = _read_tables(release, found, config)
     out.mkdir(parents=True, exist_ok=True)
     records = _stage_all(release, out, found.sources, config, progress)
     issues = list(found.issues)

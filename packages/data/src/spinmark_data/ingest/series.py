@@ -155,7 +155,7 @@ def layout(headers: Sequence[pydicom.Dataset]) -> Layout:
                 f"inconsistent orientation: {strays} of {len(headers)} images lie in another plane"
             )
         repairs.append("one reference image in another plane was left out")
-    kept = [headers[index] for index in keep]
+    kept = [headers[int(index)] for index in keep]
     grids = {(int(h.Rows), int(h.Columns), *_floats(h, "PixelSpacing", 2).round(5)) for h in kept}
     if len(grids) > 1:
         raise Refused(f"images of {len(grids)} different sizes or pixel spacings in one series")

@@ -92,13 +92,13 @@ class ContrastiveModule(LightningModule):
         groups = batch.subject if self._objective.ignore_same_subject else None
         ssl = nt_xent(first, second, self._objective.temperature, groups)
         self.figures = {
-            "loss_ssl": float(ssl),
+            "loss_ssl": float(ssl.detach()),
             "chance": chance_level(batch.subject, groups is not None),
             "alignment": float(alignment(first.detach(), second.detach())),
             "uniformity": float(uniformity(first.detach())),
         }
         loss = self.combine(ssl, embedding, batch)
-        self.figures["loss"] = float(loss)
+        self.figures["loss"] = float(loss.detach())
         if not math.isfinite(self.figures["loss"]):
             raise DivergedError(f"the loss is {self.figures['loss']}")
         return loss
@@ -194,9 +194,9 @@ class DistilModule(ContrastiveModule):
         else:
             term = cosine_regression(self.predictor(embedding), torch.cat(taught))
         self.figures |= {
-            "loss_clip": float(clip),
+            "loss_clip": float(clip.detach()),
             "chance_clip": clip_chance(len(batch.first)),
-            "loss_distill": float(term),
+            "loss_distill": float(term.detach()),
         }
         weights = self._weights
         return weights[0] * ssl + weights[1] * clip + weights[2] * term

@@ -28,7 +28,7 @@ _NOISE_MEAN = np.float32(4 * 65535 / 2)
 _NOISE_SCALE = np.float32(1 / math.sqrt(4 * (65536.0**2 - 1) / 12))
 
 
-@numba.njit(inline="always")  # type: ignore[untyped-decorator]
+@numba.njit(inline="always")
 def _noise(seed: Any, index: Any) -> Any:
     h = (seed + np.uint64(index) + np.uint64(1)) * _STEP
     h = (h ^ (h >> _S30)) * _MIX1
@@ -38,12 +38,12 @@ def _noise(seed: Any, index: Any) -> Any:
     return (np.float32(total) - _NOISE_MEAN) * _NOISE_SCALE
 
 
-@numba.njit(inline="always")  # type: ignore[untyped-decorator]
+@numba.njit(inline="always")
 def _clip(value: Any, low: Any, high: Any) -> Any:
     return min(max(value, low), high)
 
 
-@numba.njit(parallel=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@numba.njit(parallel=True, cache=True, error_model="numpy")
 def augment_kernel(
     volumes: Any,  # (N, D, H, W) integers or floats
     matrices: Any,  # (N, 3, 4) float32
@@ -61,6 +61,7 @@ def augment_kernel(
     zero = np.float32(0)
     half = np.float32(0.5)
     top_z, top_y, top_x = np.float32(depth - 1), np.float32(height - 1), np.float32(width - 1)
+    last_z, last_y, last_x = np.uint64(depth - 1), np.uint64(height - 1), np.uint64(width - 1)
     unit_z = np.float32(2 / max(depth - 1, 1))
     unit_y = np.float32(2 / max(height - 1, 1))
     unit_x = np.float32(2 / max(width - 1, 1))
@@ -84,12 +85,11 @@ def augment_kernel(
                     pz = _clip(start_z + m[0, 2] * fx, zero, top_z)
                     py = _clip(start_y + m[1, 2] * fx, zero, top_y)
                     px = _clip(start_x + m[2, 2] * fx, zero, top_x)
-                    z0, y0, x0 = int(pz), int(py), int(px)
-                    z1, y1, x1 = (
-                        min(z0 + 1, depth - 1),
-                        min(y0 + 1, height - 1),
-                        min(x0 + 1, width - 1),
-                    )
+                    z0, y0, x0 = np.uint64(pz), np.uint64(py), np.uint64(px)
+                    # Unsigned, since numba tests signed indices for negative values each time.
+                    z1 = min(z0 + np.uint64(1), last_z)
+                    y1 = min(y0 + np.uint64(1), last_y)
+                    x1 = min(x0 + np.uint64(1), last_x)
                     wz, wy, wx = pz - np.float32(z0), py - np.float32(y0), px - np.float32(x0)
                     v000, v001 = np.float32(volume[z0, y0, x0]), np.float32(volume[z0, y0, x1])
                     v010, v011 = np.float32(volume[z0, y1, x0]), np.float32(volume[z0, y1, x1])

@@ -14,7 +14,8 @@ _MIX2 = 0x94D049BB133111EB - 2**64
 
 def _shifted(h: Tensor, bits: int) -> Tensor:
     """A logical shift to the right; torch's own shift keeps the sign."""
-    return (h >> bits) & ((1 << (64 - bits)) - 1)
+    shifted: Tensor = (h >> bits) & ((1 << (64 - bits)) - 1)
+    return shifted
 
 
 def counted_noise(seeds_N: Tensor, count: int) -> Tensor:

@@ -30,6 +30,20 @@ def baseline_scans(embeddings: "xr.Dataset") -> "pd.DataFrame":
     return primary.drop_duplicates("joint_id").set_index("joint_id")
 
 
+def one_hot(values: "pd.DataFrame", nominal: Sequence[str]) -> "pd.DataFrame":
+    """Replace nominal codes by a column a code (the commonest left out), NaN where missing."""
+    import pandas as pd
+
+    parts = [values.drop(columns=list(nominal))]
+    for name in nominal:
+        counts = values[name].value_counts()
+        parts += [
+            (values[name] == code).astype(float).where(values[name].notna()).rename(f"{name}={code:g}")
+            for code in sorted(counts.index[1:])
+        ]
+    return pd.concat(parts, axis=1)
+
+
 def designs(
     cohort: "Cohort", embeddings: "xr.Dataset", models: Sequence[Sequence[str]]
 ) -> "dict[str, pd.DataFrame]":
@@ -55,7 +69,9 @@ def designs(
     wanted = {block for model in models for block in model}
     blocks: dict[str, pd.DataFrame] = {}
     if "clinical" in wanted:
-        blocks["clinical"] = clinical_features(cohort, rows, roles=CLINICAL_ROLES).values
+        table = clinical_features(cohort, rows, roles=CLINICAL_ROLES)
+        nominal = table.dictionary.loc[table.dictionary["kind"] == "nominal", "variable"]
+        blocks["clinical"] = one_hot(table.values, list(nominal))
     if "kl" in wanted:
         blocks["kl"] = clinical_features(cohort, rows, roles=("structure",)).values[[GRADE]]
     if "embedding" in wanted:

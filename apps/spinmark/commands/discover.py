@@ -27,7 +27,7 @@ def main(argv: list[str]) -> int:
     artefacts.read(args.embeddings, "embeddings")
     from spinmark_biomarkers.embeddings import open_embeddings
     from spinmark_biomarkers.phenotypes.discover import discover
-    from spinmark_biomarkers.phenotypes.freeze import read_phenotypes, write_phenotypes
+    from spinmark_biomarkers.phenotypes.store import read_phenotypes, write_phenotypes
 
     def write(folder: Path) -> None:
         with progress("discover: resamples") as bar:

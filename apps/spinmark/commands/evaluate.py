@@ -69,7 +69,7 @@ def evaluate(args: Evaluate) -> dict[str, Any]:
 
     from spinmark import scoring
     from spinmark_biomarkers.embeddings import open_embeddings
-    from spinmark_biomarkers.phenotypes.freeze import read_phenotypes
+    from spinmark_biomarkers.phenotypes.store import read_phenotypes
     from spinmark_data.cohort.reader import Cohort
 
     schema = json.loads((args.truth / "schema.json").read_text())

@@ -47,15 +47,16 @@ def main(argv: list[str]) -> int:
         artefacts.read(getattr(args, kind), kind)
 
     def write(folder: Path) -> None:
-        from spinmark_biomarkers.survival.prognose import prognose, write_prognosis
+        from spinmark_biomarkers.survival.prognosis import prognose, write_prognosis
 
         from spinmark.designs import baseline_scans, designs
         from spinmark_biomarkers.embeddings import open_embeddings
-        from spinmark_biomarkers.phenotypes.freeze import read_phenotypes
+        from spinmark_biomarkers.phenotypes.store import read_phenotypes
         from spinmark_data.cohort.reader import Cohort
 
         cohort, embeddings = Cohort.open(args.cohort), open_embeddings(args.embeddings)
-        known_at = read_phenotypes(args.phenotypes).known_at
+        frozen = read_phenotypes(args.phenotypes)
+        known_at = frozen.known_at.set_index("joint_id")["known_at"]
         outcomes = cohort.table("outcomes")
         if not len(outcomes):
             raise InputError(f"{args.cohort}: has no outcomes; ingest a release with OUTCOMES99")

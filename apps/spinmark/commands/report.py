@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
         parts.append(sections.training_section(args.runs))
     if args.embeddings is not None and args.phenotypes is not None:
         from spinmark_biomarkers.embeddings import open_embeddings
-        from spinmark_biomarkers.phenotypes.freeze import read_phenotypes
+        from spinmark_biomarkers.phenotypes.store import read_phenotypes
 
         vectors, found = open_embeddings(args.embeddings), read_phenotypes(args.phenotypes)
         parts += sections.phenotype_section(cohort, vectors, found, vectors.attrs["sequence"])

@@ -103,9 +103,9 @@ def phenotype_section(
     """The map of the embeddings, the groups found in them and how far to trust these."""
     from spinmark_biomarkers.figures.embedding_map import embedding_map
     from spinmark_biomarkers.figures.phenotypes import (
-        artefact_figure,
+        artefact_bars,
         prototype_panel,
-        stability_figure,
+        stability_bars,
     )
 
     from spinmark_biomarkers.phenotypes.discover import prototypes
@@ -113,44 +113,44 @@ def phenotype_section(
     summary = phenotypes.summary()
     chosen = prototypes(embeddings, phenotypes, per=3)
     order = pd.Index(cohort.scans(sequence)["scan_id"].astype(object))
-    volumes = {
-        label: cohort.read(sequence, order.get_indexer(pd.Index(ids)))
-        for label, ids in chosen.items()
-    }
+    shown = [scan for scans in chosen.values() for scan in scans]
+    read = cohort.read(sequence, order.get_indexer(pd.Index(shown)))
+    volumes = dict(zip(shown, read, strict=True))
     space = Section(
         key="embeddings",
         title="Embeddings",
         lead="One vector per scan; scans that the encoder finds alike lie close together.",
         pictures=[
             Picture(
-                figure=embedding_map(embeddings, phenotypes),
-                title="Map of the embeddings",
-                method="First two principal components, coloured by phenotype and by site.",
+                figure=embedding_map(embeddings, phenotypes, by=by),
+                title=f"Map of the embeddings, by {by}",
+                method="The first two principal components of the scans that were clustered.",
                 caveat="Two components of many: distance on the map is not distance in the space.",
             )
+            for by in ("phenotype", "site")
         ],
     )
     groups = Section(
         key="phenotypes",
         title="Phenotypes",
         lead=f"{summary['k']} groups; verdict: {summary['verdict']}. {summary['reasons'][0]}",
-        notes=[*summary["reasons"][1:], f"Labels are frozen: {summary['frozen_hash'][:16]}."],
+        notes=[*summary["reasons"][1:], f"Labels are frozen: {phenotypes.to_dataset().attrs['frozen_hash'][:16]}."],
         pictures=[
             Picture(
-                figure=prototype_panel(volumes),
+                figure=prototype_panel(volumes, chosen),
                 title="Prototypes of each phenotype",
                 method="The joints nearest each centre, one a person; the same slice of each.",
                 caveat="Prototypes are the most typical members; a group is wider than they are.",
                 raster=True,
             ),
             Picture(
-                figure=stability_figure(phenotypes),
+                figure=stability_bars(phenotypes),
                 title="Stability of each phenotype",
                 method="Jaccard overlap when whole people are drawn again; below 0.60 is unstable.",
                 caveat="A stable group can still be an artefact; see the next panel.",
             ),
             Picture(
-                figure=artefact_figure(phenotypes),
+                figure=artefact_bars(phenotypes),
                 title="Is a phenotype a scanner, a site or a side?",
                 method="Cramer's V with a permutation test that moves whole people.",
                 caveat="Sites may recruit different people, so an association is not proof.",
@@ -167,7 +167,7 @@ def prognosis_section(folder: Path, outcomes: pd.DataFrame, phenotypes: Any) -> 
         concordance_forest,
         incidence_by_phenotype,
     )
-    from spinmark_biomarkers.survival.prognose import read_prognosis
+    from spinmark_biomarkers.survival.prognosis import read_prognosis
 
     result = read_prognosis(folder)
     metrics = result.metrics

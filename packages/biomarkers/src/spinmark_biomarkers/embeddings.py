@@ -43,6 +43,28 @@ def plain_strings(ds: xr.Dataset) -> xr.Dataset:
     return ds.assign_coords(texts) if texts else ds
 
 
+def open_embeddings(folder: Path) -> xr.Dataset:
+    """Read an embeddings artefact into memory.
+
+    Args:
+        folder: The artefact, which holds `embeddings.zarr`.
+
+    Raises:
+        InputError: Where the store is absent, of another schema version, or fails
+            `check_embeddings`.
+    """
+    store = folder / "embeddings.zarr"
+    if not store.is_dir():
+        raise InputError(f"{folder}: no embeddings.zarr; accepted is what 'spinmark embed' wrote")
+    ds = xr.open_zarr(store, consolidated=False, chunks=None).load()
+    found = (ds.attrs.get("schema"), ds.attrs.get("version"))
+    if found != ("spinmark/embeddings", 1):
+        raise InputError(
+            f"{folder}: schema {found[0]} version {found[1]}; accepted is spinmark/embeddings 1"
+        )
+    return plain_strings(check_embeddings(ds))
+
+
 def check_embeddings(ds: xr.Dataset) -> xr.Dataset:
     """Check a dataset against the embeddings schema and return it.
 

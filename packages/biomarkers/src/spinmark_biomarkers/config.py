@@ -19,7 +19,7 @@ class DiscoverConfig:
         restarts: Starts of each clustering; the best is kept.
         bootstrap: Subject bootstrap samples for the stability of each phenotype.
         splits: Half-splits of the subjects for prediction strength.
-        null: Draws from the matched null, a single Gaussian with the embeddings' covariance.
+        null_draws: Draws from the matched null, a single Gaussian with the embeddings' covariance.
         permutations: Permutations behind each p value of the artefact panel.
         seed: Seed of everything random.
     """
@@ -34,6 +34,6 @@ class DiscoverConfig:
     restarts: int = 10
     bootstrap: int = 50
     splits: int = 5
-    null: int = 24
+    null_draws: int = 24
     permutations: int = 500
     seed: int = 0

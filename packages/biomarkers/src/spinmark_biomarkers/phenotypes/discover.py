@@ -58,7 +58,7 @@ class Phenotypes:
 
 
 def _check_config(config: DiscoverConfig) -> list[int]:
-    least = {"bootstrap": 1, "splits": 1, "null": 19, "permutations": 19, "restarts": 1}
+    least = {"bootstrap": 1, "splits": 1, "null_draws": 19, "permutations": 19, "restarts": 1}
     for name, lowest in least.items():
         if getattr(config, name) < lowest:
             raise InputError(f"{name}: {getattr(config, name)}; accepted is at least {lowest}")
@@ -144,7 +144,7 @@ def discover(
             f"embeddings: {n_people} train and val subjects for up to {max(ks)} phenotypes; "
             f"accepted are at least {4 * max(ks)}"
         )
-    total = config.null + 1 + config.bootstrap
+    total = config.null_draws + 1 + config.bootstrap
 
     def report(offset: int) -> Progress | None:
         return None if progress is None else lambda done, _: progress(offset + done, total)
@@ -157,7 +157,7 @@ def discover(
         ks,
         method=config.method,
         splits=config.splits,
-        null=config.null,
+        null=config.null_draws,
         seed=config.seed,
         progress=report(0),
     )
@@ -179,7 +179,7 @@ def discover(
         whiten=config.whiten,
         draws=config.bootstrap,
         seed=config.seed,
-        progress=report(config.null + 1),
+        progress=report(config.null_draws + 1),
     )
     valleys = valley_tests(model.projection(x[rows]), codes, model, seed=config.seed)
     verdict, reasons = _verdict(k, p, valleys)
@@ -195,7 +195,7 @@ def discover(
         "subjects_fitted": n_people,
         "null_test": {
             "p": p,
-            "draws": config.null,
+            "draws": config.null_draws,
             "strength": {str(c): float(s) for c, s in zip(ks, strengths, strict=True)},
         },
         "valleys": valleys,

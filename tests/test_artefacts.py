@@ -55,7 +55,7 @@ def test_something_else_in_the_place_is_refused_and_the_difference_named(tmp_pat
     artefacts.make(tmp_path / "run", "run", write_text, config=Config())
     with pytest.raises(InputError, match=r"differs in inner\.lr"):
         artefacts.make(tmp_path / "run", "run", write_text, config=Config(inner=Inner(lr=0.2)))
-    with pytest.raises(InputError, match="is a spinmark/run, but a spinmark/split is needed"):
+    with pytest.raises(InputError, match="is spinmark/run, but spinmark/split is needed"):
         artefacts.read(tmp_path / "run", "split")
 
 

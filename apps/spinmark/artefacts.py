@@ -124,16 +124,16 @@ def read(path: Path, kind: str) -> dict[str, Any]:
     """
     record_path = Path(path) / "run.json"
     if not Path(path).is_dir():
-        raise InputError(f"{path}: no such folder; a {kind} made by spinmark is needed here")
+        raise InputError(f"{path}: no such folder; {kind} made by spinmark: that is needed here")
     if not record_path.is_file():
-        raise InputError(f"{path}: has no run.json, so it is no {kind} made by spinmark")
+        raise InputError(f"{path}: has no run.json, so it is not {kind} made by spinmark")
     try:
         record: dict[str, Any] = json.loads(record_path.read_text())
         found, found_version = record["schema"], record["version"]
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{record_path}: cannot be read; make the {kind} again") from None
     if found != f"spinmark/{kind}":
-        raise InputError(f"{path}: is a {found}, but a spinmark/{kind} is needed here")
+        raise InputError(f"{path}: is {found}, but spinmark/{kind} is needed here")
     if found_version != VERSIONS[kind]:
         raise InputError(
             f"{path}: {found} version {found_version}, but this spinmark reads version "

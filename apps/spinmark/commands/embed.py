@@ -44,20 +44,21 @@ def main(argv: list[str]) -> int:
             inputs[kind] = path
 
     def write(folder: Path) -> None:
-        from spinmark_training.baselines import voxel_pca
         from spinmark_training.embed import embed, write_embeddings
 
         from spinmark_data.cohort.reader import Cohort
         from spinmark_data.splits import read_split
 
         cohort = Cohort.open(args.cohort)
-        with progress("embed: scans") as bar:
-            if args.run is not None:
+        if args.run is not None:
+            with progress("embed: scans") as bar:
                 vectors = embed(cohort, args.run, args, progress=bar)
-            else:
-                assert args.split is not None
-                assert args.voxel_pca is not None
-                vectors = voxel_pca(cohort, read_split(args.split), components=args.voxel_pca)
+        else:
+            from spinmark_training.baselines import voxel_pca
+
+            assert args.split is not None
+            assert args.voxel_pca is not None
+            vectors = voxel_pca(cohort, read_split(args.split), components=args.voxel_pca)
         write_embeddings(folder, vectors)
 
     made = artefacts.make(args.out, "embeddings", write, config=args, inputs=inputs)

@@ -6,7 +6,7 @@ foretell.
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -206,7 +206,7 @@ def discover(
             permutations=config.permutations,
             seed=config.seed,
         ),
-        "config": asdict(config),
+        "config": {f.name: getattr(config, f.name) for f in fields(DiscoverConfig)},
     }
     known_at = (
         scans[used].groupby("joint_id")["days"].max().rename("known_at").astype(float).reset_index()

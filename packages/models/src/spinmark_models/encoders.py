@@ -66,8 +66,10 @@ def _norm(config: EncoderConfig, channels: int) -> nn.Module:
         return nn.BatchNorm3d(channels)
     if config.norm == "instance":
         return nn.InstanceNorm3d(channels, affine=True)
-    # The largest divisor of the channels within the limit: every width works.
-    groups = max(g for g in range(1, config.groups + 1) if channels % g == 0)
+    # The largest divisor within the limit, so that every width works; two channels or more a group,
+    # since a group of one channel on a grid of one voxel would be normalised to nothing.
+    limit = min(config.groups, max(1, channels // 2))
+    groups = max(g for g in range(1, limit + 1) if channels % g == 0)
     return nn.GroupNorm(groups, channels)
 
 

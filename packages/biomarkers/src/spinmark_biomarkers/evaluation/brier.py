@@ -1,7 +1,7 @@
 """Brier score of a cumulative incidence, with censoring weighted and death competing.
 
-A joint with an end of any cause by the horizon weighs 1 / G(its time, from the left), one still followed
-1 / G(horizon), one censored before nothing; G is the chance of not being censored (Graf et al., Statistics
+A joint with an end of any cause by the horizon weighs 1 / G(its time, from the left), one still
+followed at the horizon 1 / G(horizon, from the left), one censored before nothing; G is the chance of not being censored (Graf et al., Statistics
 in Medicine 1999; Schoop et al., Biometrical Journal 2011). A death is an outcome of 0, not missing.
 """
 
@@ -37,55 +37,54 @@ def _step(times: Floats, survival: Floats, at: Floats, *, left: bool) -> Floats:
     return np.concatenate([[1.0], survival])[index]
 
 
-def ipcw_brier(
-    time: Floats, cause: npt.NDArray[np.int64], predicted: Floats, horizon: float
-) -> float:
-    """Brier score at a horizon.
+def _weights(time: Floats, cause: npt.NDArray[np.int64], grid: Floats) -> tuple[Floats, Floats]:
+    times, survival = censoring_survival(time, cause)
+    ended = (time[:, None] <= grid) & (cause > 0)[:, None]
+    # Whoever is censored at the horizon itself is known to have had no end by then.
+    later = (time[:, None] >= grid) & ~ended
+    own = _step(times, survival, time, left=True)[:, None]
+    stays = _step(times, survival, grid, left=True)
+    with np.errstate(divide="ignore"):
+        weight = np.where(ended, 1 / own, 0.0) + np.where(later, 1 / stays, 0.0)
+    weight[:, ~later.any(axis=0) & ((time[:, None] < grid) & (cause == 0)[:, None]).any(axis=0)] = (
+        np.nan
+    )
+    return weight, (ended & (cause == 1)[:, None]).astype(float)
+
+
+def brier_scores(
+    time: Floats, cause: npt.NDArray[np.int64], predicted: Floats, grid: Floats
+) -> Floats:
+    """Brier score at each of several horizons.
 
     Args:
         time: Years to the first of event, death, censoring, shape (n,).
         cause: 0 censored, 1 event, 2 death, shape (n,).
-        predicted: Cumulative incidence of the event at the horizon, shape (n,).
-        horizon: Years.
+        predicted: Cumulative incidence of the event at each horizon, shape (n, T).
+        grid: Horizons in years, shape (T,).
 
     Returns:
-        The score; NaN where nobody is known beyond the horizon and the weights are undefined.
+        Shape (T,); NaN where censoring leaves nobody followed to the horizon.
 
     Raises:
         InputError: For a prediction outside 0 to 1.
     """
     if not ((predicted >= 0) & (predicted <= 1)).all():
         raise InputError("brier: a predicted risk outside 0 to 1; accepted are probabilities")
-    times, survival = censoring_survival(time, cause)
-    ended = (time <= horizon) & (cause > 0)
-    later = time > horizon
-    stays = float(_step(times, survival, np.array([horizon]), left=False)[0])
-    if later.any() and stays <= 0:
-        return float("nan")
-    if not later.any() and ((time <= horizon) & (cause == 0)).any():
-        return float("nan")
-    weight = np.zeros(len(time))
-    weight[ended] = 1 / _step(times, survival, time[ended], left=True)
-    weight[later] = 1 / stays if later.any() else 0.0
-    outcome = (ended & (cause == 1)).astype(float)
-    return float(np.mean(weight * (outcome - predicted) ** 2))
+    weight, outcome = _weights(time, cause, grid)
+    return np.asarray(np.mean(weight * (outcome - predicted) ** 2, axis=0))
+
+
+def ipcw_brier(
+    time: Floats, cause: npt.NDArray[np.int64], predicted: Floats, horizon: float
+) -> float:
+    """Brier score at one horizon, from predictions of shape (n,); see `brier_scores`."""
+    return float(brier_scores(time, cause, predicted[:, None], np.array([horizon]))[0])
 
 
 def integrated_brier(
     time: Floats, cause: npt.NDArray[np.int64], predicted: Floats, grid: Floats
 ) -> float:
-    """Brier score averaged over time by the trapezoid rule.
-
-    Args:
-        time: As in `ipcw_brier`.
-        cause: As in `ipcw_brier`.
-        predicted: Cumulative incidence at each grid time, shape (n, T).
-        grid: Years, increasing, shape (T,).
-
-    Returns:
-        The average; NaN where the score is undefined at a grid time.
-    """
-    scores = np.array(
-        [ipcw_brier(time, cause, predicted[:, i], float(t)) for i, t in enumerate(grid)]
-    )
+    """Brier score averaged over the grid by the trapezoid rule; arguments as in `brier_scores`."""
+    scores = brier_scores(time, cause, predicted, grid)
     return float(np.trapezoid(scores, grid) / (grid[-1] - grid[0]))

@@ -11,13 +11,15 @@ class SamplerConfig:
         chains: Number of chains.
         tune: Warm-up steps of each chain.
         draws: Kept steps of each chain.
+        target_accept: Acceptance that the step size is tuned to; higher steps more carefully.
         cores: Chains run side by side; the draws do not depend on it.
         seed: Seed of the chains.
     """
 
     chains: int = 2
     tune: int = 500
-    draws: int = 500
+    draws: int = 1000
+    target_accept: float = 0.9
     cores: int = 2
     seed: int = 0
 

@@ -186,6 +186,7 @@ def _sample(arrays: dict[str, Any], key: tuple[int, int, bool], config: SamplerC
             chains=config.chains,
             cores=config.cores,
             seed=config.seed,
+            target_accept=config.target_accept,
             save_warmup=False,
             progress_bar=False,
         )
@@ -200,6 +201,7 @@ def _sample(arrays: dict[str, Any], key: tuple[int, int, bool], config: SamplerC
             chains=config.chains,
             cores=1,
             random_seed=config.seed,
+            target_accept=config.target_accept,
             progressbar=False,
             compute_convergence_checks=False,
         )

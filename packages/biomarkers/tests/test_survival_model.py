@@ -1,0 +1,153 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from scipy import integrate
+
+from spinmark_biomarkers.errors import InputError
+from spinmark_biomarkers.figures.survival import (
+    calibration,
+    concordance_forest,
+    incidence_by_group,
+)
+from spinmark_biomarkers.survival.config import PrognoseConfig, SamplerConfig
+from spinmark_biomarkers.survival.data import SurvivalData
+from spinmark_biomarkers.survival.model import PiecewiseExponentialFrailty
+from spinmark_biomarkers.survival.predict import Hazard, cumulative_incidence, is_extrapolation
+from spinmark_biomarkers.survival.prognosis import METRICS, prognose, write_prognosis
+
+SMALL = SamplerConfig(tune=400, draws=400)
+YEAR = 365.25
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    rng = np.random.default_rng(5)
+    s = 300
+    subject = np.repeat([f"s{i:03d}" for i in range(s)], 2)
+    joint = [f"{a}:{b}" for a, b in zip(subject, "RL" * s, strict=True)]
+    frailty = np.repeat(rng.gamma(1 / 0.8, 0.8, s), 2)
+    z, age = rng.normal(size=(2 * s, 2)), np.repeat(rng.normal(size=s), 2)
+    event = rng.exponential(1 / (0.06 * frailty * np.exp(0.6 * z[:, 0] - 0.4 * z[:, 1])))
+    death = np.repeat(rng.exponential(1 / (0.015 * np.exp(0.5 * age[::2]))), 2)
+    time = np.minimum(np.minimum(event, death), 10.0)
+    cause = np.select([event <= time, death <= time], ["event", "death"], "censored")
+    outcomes = pd.DataFrame(
+        {
+            "joint_id": joint, "subject_id": subject, "endpoint": "replacement", "entry": 0.0,
+            "lower": time * YEAR, "upper": np.where(cause == "censored", np.inf, time * YEAR),
+            "cause": cause, "weight": 1.0,
+        }
+    )  # fmt: skip
+    x = pd.DataFrame({"one": z[:, 0], "two": z[:, 1], "AGE": age}, index=joint)
+    sets = pd.Series(
+        np.where(np.arange(s) % 4 == 0, "test", "train"), index=[f"s{i:03d}" for i in range(s)]
+    )
+    return outcomes, x, sets
+
+
+def test_recovers_what_the_data_were_made_with(cohort):
+    outcomes, x, _ = cohort
+    data = SurvivalData.from_outcomes(outcomes, x[["one", "two"]])
+    model = PiecewiseExponentialFrailty(sampler=SMALL).fit(data)
+    beta, _, theta = model.draws()
+    low, high = np.quantile(beta, [0.005, 0.995], axis=0)
+    assert np.all((low < [0.6, -0.4]) & (high > [0.6, -0.4]))
+    low, high = np.quantile(theta, [0.005, 0.995])
+    assert low < 0.8 < high
+    assert model.diagnostics_.rhat < 1.05
+    again = PiecewiseExponentialFrailty(sampler=SMALL).fit(data)
+    xr.testing.assert_identical(model.posterior_, again.posterior_)
+    without = PiecewiseExponentialFrailty(sampler=SMALL, frailty=False).fit(data)
+    assert without.draws()[0][:, 0].mean() < beta[:, 0].mean()
+
+
+@pytest.fixture(scope="module")
+def prognosis(cohort):
+    outcomes, x, sets = cohort
+    designs = {"clinical": x[["one", "AGE"]], "both": x}
+    config = PrognoseConfig(sampler=SMALL, bootstrap=30, cif_draws=60)
+    return prognose(outcomes, designs, sets, config)
+
+
+def test_prognosis_scores_and_writes(prognosis, tmp_path):
+    p = prognosis
+    assert tuple(p.metrics.columns) == METRICS
+    value = p.metrics.set_index(["metric", "model"])["value"]
+    assert value["c_index", "both"] > value["c_index", "clinical"] > 0.55
+    assert np.isfinite(value.to_numpy()).all()
+    cif = p.cif["cif"]
+    assert float(cif.min()) >= 0
+    assert float(cif.sel(quantile=0.5).diff("time").min()) >= 0
+    write_prognosis(tmp_path, p)
+    tree = xr.open_datatree(tmp_path / "posterior.zarr", engine="zarr", consolidated=False)
+    assert set(tree.children) == {"clinical", "both", "death"}
+    back = xr.open_zarr(tmp_path / "cumulative_incidence.zarr", consolidated=False)
+    np.testing.assert_array_equal(back["cif"], cif)
+    assert set(json.loads((tmp_path / "diagnostics.json").read_text())) == set(tree.children)
+
+
+def test_figures_are_drawn(prognosis, cohort, tmp_path):
+    outcomes, x, sets = cohort
+    test = SurvivalData.from_outcomes(outcomes, x, sets.index[sets == "test"])
+    groups = pd.Series(np.where(x["one"] > 0, "high", "low"), index=x.index)
+    for k, figure in enumerate(
+        [
+            incidence_by_group(prognosis, test, groups, model="both"),
+            concordance_forest(prognosis.metrics),
+            calibration(prognosis, test, model="both", horizon_years=8.0),
+        ]
+    ):
+        figure.savefig(tmp_path / f"{k}.png")
+        assert (tmp_path / f"{k}.png").stat().st_size > 5000
+
+
+def test_bad_calls_are_refused(cohort):
+    outcomes, x, sets = cohort
+    with pytest.raises(InputError, match="endpoint: 'hip'"):
+        prognose(outcomes, {"a": x}, sets, PrognoseConfig(endpoint="hip"))
+    with pytest.raises(InputError, match="no absolute risk"):
+        prognose(outcomes, {"a": x}, sets, PrognoseConfig(case_control=True))
+    with pytest.raises(InputError, match="in no set"):
+        prognose(outcomes, {"a": x}, sets.iloc[:-1])
+    with pytest.raises(InputError, match="both fit and test"):
+        prognose(outcomes, {"a": x}, pd.concat([sets, sets.iloc[:1]]))
+    with pytest.raises(InputError, match="immortal"):
+        prognose(outcomes, {"a": x}, sets, known_at=pd.Series(9.0, index=x.index))
+
+
+@pytest.mark.parametrize("theta", [0.0, 0.8, 2.5])
+def test_incidence_equals_numerical_integration(theta):
+    breaks, rate, m = np.array([0.0, 3.0, 6.0]), np.array([0.05, 0.2, 0.1]), 0.04
+    event = Hazard(
+        linear=np.array([[0.7]]), log_hazard=np.log(rate)[None], breaks=breaks,
+        theta=np.array([theta]),
+    )  # fmt: skip
+    death = Hazard(
+        linear=np.zeros((1, 1)), log_hazard=np.log([[m]]), breaks=np.zeros(1), theta=np.zeros(1)
+    )
+    times = np.array([0.0, 2.0, 8.0, 10.0])
+    one, two = cumulative_incidence(event, death, times)
+
+    def density(t):
+        a = np.exp(0.7) * (np.clip(t - breaks, 0, [3, 3, np.inf]) @ rate)
+        h = np.exp(0.7) * rate[np.searchsorted(breaks, t, side="right") - 1]
+        s = np.exp(-a) if theta == 0 else (1 + theta * a) ** (-1 / theta - 1)
+        return h * s * np.exp(-m * t)
+
+    for k, t in enumerate(times):
+        expected, _ = integrate.quad(density, 0, t, points=[3, 6], limit=200) if t else (0.0, 0)
+        assert one[0, 0, k] == pytest.approx(expected, abs=2e-5)
+    neither = np.exp(-event.cumulative(times) - death.cumulative(times))
+    np.testing.assert_allclose(one + two + neither, 1, atol=1e-12)
+
+
+def test_a_horizon_past_the_follow_up_is_labelled_or_refused(cohort):
+    outcomes, x, _ = cohort
+    data = SurvivalData.from_outcomes(outcomes, x)
+    assert not is_extrapolation(data, 8.0, min_at_risk=10, allow=False)
+    assert is_extrapolation(data, 12.0, min_at_risk=10, allow=True)
+    with pytest.raises(InputError, match="0 joints remain at risk"):
+        is_extrapolation(data, 12.0, min_at_risk=10, allow=False)

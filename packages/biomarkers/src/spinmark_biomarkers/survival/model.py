@@ -214,6 +214,8 @@ class PiecewiseExponentialFrailty:
         intervals: Pieces of the baseline hazard.
         frailty: Let the rows of a subject share a frailty.
         width: Common width that covariates are padded to; the next multiple of 8 by default.
+        interval_censored: Compile the likelihood with interval censoring even where no row needs it,
+            so that several fits share one compiled function; as the rows need by default.
         sampler: How the posterior is drawn.
 
     Attributes:
@@ -231,11 +233,13 @@ class PiecewiseExponentialFrailty:
         intervals: int = 6,
         frailty: bool = True,
         width: int | None = None,
+        interval_censored: bool = False,
         sampler: SamplerConfig | None = None,
     ) -> None:
         self.intervals = intervals
         self.frailty = frailty
         self.width = width
+        self.interval_censored = interval_censored
         self.sampler = sampler
 
     def fit(
@@ -269,7 +273,7 @@ class PiecewiseExponentialFrailty:
         block = [self.blocks_.index(name) for name in of]
         arrays = _arrays(data, stats, width, block, self.frailty)
         config = self.sampler or SamplerConfig()
-        key = (width, self.intervals, bool(data.interval.any()))
+        key = (width, self.intervals, self.interval_censored or bool(data.interval.any()))
         drawn, steps = _compat.groups(_sample(arrays, key, config))
         self.posterior_ = self._tidy(drawn)
         judged = self.posterior_ if self.frailty else self.posterior_.drop_vars("frailty_variance")

@@ -199,6 +199,7 @@ def prognose(
                 intervals=config.intervals,
                 frailty=config.frailty and name != "death",
                 width=width,
+                interval_censored=bool(fit_data.interval.any()),
                 sampler=config.sampler,
             ).fit(rows, ready[name].blocks)
             fitted[name], posteriors[name] = model, model.posterior_

@@ -4,7 +4,9 @@ Resampling, the intensity changes and the noise happen voxel by voxel, so that a
 once and nothing is copied on the way. The noise is counted, not drawn: voxel `i` of a view
 hashes `seed + i` (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014) and
 adds the hash's four 16-bit parts, which is close to Gaussian (within 3.46 standard deviations)
-and does not depend on the number of threads.
+and does not depend on the number of threads. No voxel pays for an exponential: gamma is read from a
+table of its own with linear interpolation (off by less than 1e-4 of the range near black, less
+elsewhere), and the bias field, the exponential of a quadratic along a row, is a running product.
 """
 
 import math
@@ -27,6 +29,8 @@ _S48 = np.uint64(48)
 _NOISE_MEAN = np.float32(4 * 65535 / 2)
 _NOISE_SCALE = np.float32(1 / math.sqrt(4 * (65536.0**2 - 1) / 12))
 
+_TABLE = 4096
+
 
 @numba.njit(inline="always")
 def _noise(seed: Any, index: Any) -> Any:
@@ -40,10 +44,15 @@ def _noise(seed: Any, index: Any) -> Any:
 
 @numba.njit(inline="always")
 def _clip(value: Any, low: Any, high: Any) -> Any:
-    return min(max(value, low), high)
+    # Written so that NaN becomes `low`: an index made from it must stay inside the arrays.
+    above = value if value > low else low
+    return above if above < high else high
 
 
-@numba.njit(parallel=True, cache=True, error_model="numpy")
+# Sums may be reordered and fused; NaN keeps its meaning, on which `_clip` relies.
+@numba.njit(
+    parallel=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"}
+)
 def augment_kernel(
     volumes: Any,  # (N, D, H, W) integers or floats
     matrices: Any,  # (N, 3, 4) float32
@@ -60,6 +69,7 @@ def augment_kernel(
     one = np.float32(1)
     zero = np.float32(0)
     half = np.float32(0.5)
+    steps = np.float32(_TABLE)
     top_z, top_y, top_x = np.float32(depth - 1), np.float32(height - 1), np.float32(width - 1)
     last_z, last_y, last_x = np.uint64(depth - 1), np.uint64(height - 1), np.uint64(width - 1)
     unit_z = np.float32(2 / max(depth - 1, 1))
@@ -71,6 +81,11 @@ def augment_kernel(
         volume = volumes[i]
         factor, shift = window[i, 0], window[i, 1]
         gamma, contrast, brightness, sd = tone[i, 0], tone[i, 1], tone[i, 2], tone[i, 3]
+        curve = np.empty(_TABLE + 2, np.float32)
+        for step in range(_TABLE + 2):
+            curve[step] = (step / _TABLE) ** gamma
+        # exp(b ux^2) is passed from voxel to voxel by a factor that itself grows by this one.
+        growth = math.exp(2.0 * b[5] * unit_x * unit_x)
         for z in range(depth):
             uz = np.float32(z) * unit_z - one
             for y in range(height):
@@ -80,6 +95,9 @@ def augment_kernel(
                 start_x = m[2, 0] * np.float32(z) + m[2, 1] * np.float32(y) + m[2, 3]
                 field_0 = b[0] * uz + b[1] * uy + b[3] * uz * uz + b[4] * uy * uy + b[6] * uz * uy
                 field_1 = b[2] + b[7] * uz + b[8] * uy
+                # At x = 0, ux is -1.
+                gain = math.exp(float(field_0 - field_1 + b[5]))
+                ratio = math.exp(float(field_1 * unit_x + b[5] * unit_x * (unit_x - np.float32(2))))
                 for x in range(width):
                     fx = np.float32(x)
                     pz = _clip(start_z + m[0, 2] * fx, zero, top_z)
@@ -99,11 +117,12 @@ def augment_kernel(
                     v10, v11 = v100 + wx * (v101 - v100), v110 + wx * (v111 - v110)
                     v0, v1 = v00 + wy * (v01 - v00), v10 + wy * (v11 - v10)
                     value = _clip((v0 + wz * (v1 - v0)) * factor + shift, zero, one)
-                    ux = fx * unit_x - one
-                    field = field_0 + ux * (field_1 + b[5] * ux)
-                    # Gamma and field share one exponential: v^g e^f = e^(g ln v + f).
-                    if value > zero:
-                        value = math.exp(gamma * math.log(value) + field)
+                    at = value * steps
+                    k = np.uint64(at)
+                    value = curve[k] + (at - np.float32(k)) * (curve[k + np.uint64(1)] - curve[k])
+                    value *= np.float32(gain)
+                    gain *= ratio
+                    ratio *= growth
                     value = (value - half) * contrast + half + brightness
                     if sd > zero:
                         value += sd * _noise(seeds[i], (z * height + y) * width + x)

@@ -1,5 +1,7 @@
 """The same views in torch, on any device; the compiled kernel is checked against it."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -14,8 +16,7 @@ _MIX2 = 0x94D049BB133111EB - 2**64
 
 def _shifted(h: Tensor, bits: int) -> Tensor:
     """A logical shift to the right; torch's own shift keeps the sign."""
-    shifted: Tensor = (h >> bits) & ((1 << (64 - bits)) - 1)
-    return shifted
+    return torch.bitwise_and(torch.bitwise_right_shift(h, bits), (1 << (64 - bits)) - 1)
 
 
 def counted_noise(seeds_N: Tensor, count: int) -> Tensor:
@@ -25,9 +26,9 @@ def counted_noise(seeds_N: Tensor, count: int) -> Tensor:
     h = (h ^ _shifted(h, 30)) * _MIX1
     h = (h ^ _shifted(h, 27)) * _MIX2
     h = h ^ _shifted(h, 31)
-    total = sum((_shifted(h, 16 * i) if i else h) & 0xFFFF for i in range(4))
-    spread = (4 * (65536.0**2 - 1) / 12) ** 0.5
-    return (torch.as_tensor(total).float() - 4 * 65535 / 2) * (1 / spread)
+    total = (h & 0xFFFF) + (_shifted(h, 16) & 0xFFFF) + (_shifted(h, 32) & 0xFFFF) + _shifted(h, 48)
+    spread = math.sqrt(4 * (65536.0**2 - 1) / 12)
+    return (total.float() - 4 * 65535 / 2) * (1 / spread)
 
 
 def _axes(shape: tuple[int, int, int], device: torch.device) -> list[Tensor]:

@@ -1,8 +1,9 @@
 """Brier score of a cumulative incidence, with censoring weighted and death competing.
 
 A joint with an end of any cause by the horizon weighs 1 / G(its time, from the left), one still
-followed at the horizon 1 / G(horizon, from the left), one censored before nothing; G is the chance of not being censored (Graf et al., Statistics
-in Medicine 1999; Schoop et al., Biometrical Journal 2011). A death is an outcome of 0, not missing.
+followed at the horizon 1 / G(horizon, from the left), one censored before nothing; G is the chance of
+not being censored (Graf et al., Statistics in Medicine 1999; Schoop et al., Biometrical Journal 2011).
+A death is an outcome of 0, not missing.
 """
 
 import numpy as np

@@ -26,10 +26,9 @@ def incidence_by_group(
     Returns:
         Lines: mean prediction; bands: mean of the joints' intervals; steps: Aalen-Johansen.
     """
-    joints = pd.Index(data.ids).intersection(groups.index)
-    keep = np.isin(data.ids.astype(str), joints.astype(str).to_numpy(dtype=str))
+    keep = pd.Series(data.ids).isin(groups.index).to_numpy(bool)
     ids, time, cause = data.ids[keep], data.time[keep], data.cause[keep]
-    label = groups.loc[ids].to_numpy()
+    label = groups.loc[pd.Index(ids)].to_numpy()
     years = p.cif["time"].to_numpy() / DAYS_PER_YEAR
     shown = sorted(set(label.tolist()))
     figure = Figure(figsize=(7, 4.5 + 0.2 * len(shown)), layout="constrained")

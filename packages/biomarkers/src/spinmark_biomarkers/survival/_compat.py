@@ -1,6 +1,7 @@
 """What differs between ArviZ 0.x and 1.x, PyMC 5 and 6, kept in one place."""
 
 import contextlib
+import importlib
 import warnings
 from typing import Any
 
@@ -29,7 +30,7 @@ def rhat_and_ess(posterior: xr.Dataset) -> tuple[dict[str, Any], dict[str, Any]]
     with warnings.catch_warnings():
         # ArviZ 0.x announces its own end on import.
         warnings.simplefilter("ignore", FutureWarning)
-        import arviz as az
+        az: Any = importlib.import_module("arviz")
 
     def values(result: Any) -> dict[str, Any]:
         dataset = result.to_dataset() if isinstance(result, xr.DataTree) else result

@@ -122,7 +122,12 @@ class SurvivalData:
                 f"covariates: {column!r} is not finite for {_rows(frame['joint_id'], bad)}; accepted "
                 "are finite numbers (impute first)"
             )
-        cause = frame["cause"].map({"censored": 0, "event": 1, "death": 2}).to_numpy(dtype=np.int64)
+        cause = (
+            frame["cause"]
+            .map({"censored": 0, "event": 1, "death": 2})
+            .to_numpy(dtype=float)
+            .astype(np.int64)
+        )
         if require_events and not (cause == 1).any():
             raise InputError(
                 f"outcomes: no event among {len(frame)} joints; at least one is needed"
@@ -143,7 +148,7 @@ class SurvivalData:
     @property
     def event(self) -> npt.NDArray[np.bool_]:
         """Whether a row's event was seen, exactly or within an interval."""
-        return self.cause == 1
+        return np.asarray(self.cause == 1)
 
     @property
     def interval(self) -> npt.NDArray[np.bool_]:

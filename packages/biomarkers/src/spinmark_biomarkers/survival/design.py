@@ -76,15 +76,15 @@ def prepare_design(
                 columns[part] = z[:, 0]
                 blocks[part] = "phenotype" if name.startswith("phenotype") else "clinical"
     if embedding:
-        x = raw[embedding].to_numpy(dtype=float)
-        if not np.isfinite(x).all():
+        e = raw[embedding].to_numpy(dtype=float)
+        if not np.isfinite(e).all():
             raise InputError(
                 f"design: {embedding[0]} has missing values; accepted is a whole embedding"
             )
-        x, _ = _standardised(x, fit_rows)
-        k = min(components, x.shape[1], int(fit_rows.sum()) - 1)
-        pca = PCA(n_components=k, svd_solver="full").fit(x[fit_rows])
-        scores, keep = _standardised(pca.transform(x), fit_rows)
+        e, _ = _standardised(e, fit_rows)
+        k = min(components, np.shape(e)[1], int(fit_rows.sum()) - 1)
+        pca = PCA(n_components=k, svd_solver="full").fit(e[fit_rows])
+        scores, keep = _standardised(pca.transform(e), fit_rows)
         for i in range(int(keep.sum())):
             columns[f"{prefix}pc{i + 1}"] = scores[:, i]
             blocks[f"{prefix}pc{i + 1}"] = "embedding"

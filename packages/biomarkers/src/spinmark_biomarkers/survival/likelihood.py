@@ -12,6 +12,7 @@ Every time enters through sufficient statistics: the exposure of a row in each i
 for exact events the interval they fall in. `theta = 0` is the model without frailty.
 """
 
+import importlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,10 +102,10 @@ def sufficient_statistics(data: SurvivalData, breaks: Floats) -> Statistics:
     return Statistics(
         exposure=before,
         width=exposure(upper, breaks) - before,
-        events=np.bincount(piece, row_weight, len(breaks)),
+        events=np.bincount(piece, row_weight, len(breaks)).astype(np.float64),
         covariate_sum=row_weight @ data.covariates,
         subject=code,
-        subject_events=np.bincount(code, exact.astype(float), n),
+        subject_events=np.bincount(code, exact.astype(float), n).astype(np.float64),
         weight=weight,
         first=pairs[:, 0],
         second=pairs[:, 1],
@@ -171,7 +172,8 @@ def tensor_log_likelihood(
     Returns:
         A scalar.
     """
-    import pytensor.tensor as pt
+    # PyTensor is untyped.
+    pt: Any = importlib.import_module("pytensor.tensor")
 
     hazard = pt.exp(log_hazard)
     ratio = pt.exp(d["x"] @ beta)

@@ -8,6 +8,7 @@ are compiled once; a padded coefficient meets only zeros and keeps its prior.
 """
 
 import functools
+import importlib
 import importlib.util
 import logging
 import warnings
@@ -82,7 +83,8 @@ def interval_breaks(data: SurvivalData, intervals: int) -> Floats:
         Years, shape (intervals,), increasing from 0.
     """
     times = data.time[data.event]
-    inner = np.quantile(times, np.linspace(0, 1, intervals + 1)[1:-1]) if times.size else []
+    shares = np.linspace(0, 1, intervals + 1)[1:-1]
+    inner: Floats = np.quantile(times, shares) if times.size else np.empty(0)
     breaks = np.unique(np.append(0.0, inner))
     while len(breaks) < intervals:
         # The number of pieces is part of the compiled function's shape.
@@ -122,7 +124,8 @@ def _arrays(data: SurvivalData, s: Statistics, width: int, block: Any, frailty: 
 def _model(width: int, intervals: int, interval_censored: bool) -> Any:
     _compat.import_quietly()
     import pymc as pm
-    import pytensor.tensor as pt
+
+    pt: Any = importlib.import_module("pytensor.tensor")
 
     shapes: dict[str, tuple[int, ...]] = {
         "x": (2, width), "covariate_sum": (width,), "exposure": (2, intervals),

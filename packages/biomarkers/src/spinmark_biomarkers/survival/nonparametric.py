@@ -27,4 +27,4 @@ def aalen_johansen(time: Floats, cause: Ints, of: int = 1) -> tuple[Floats, Floa
 
 def at_risk(time: Floats, at: Floats) -> Ints:
     """Number of rows still followed and free of any end at each time, shape (T,)."""
-    return (time[:, None] >= at).sum(axis=0).astype(np.int64)
+    return np.asarray((time[:, None] >= at).sum(axis=0), dtype=np.int64)

@@ -6,7 +6,7 @@ death, the incidence of the event grows over a step of constant hazards r and m 
     S_1 S_2 * r / (r + m) * (1 - exp(-(r + m) w)).
 
 This is exact within a piece of the baseline hazard without frailty. With frailty the marginal hazard
-falls slowly within a piece; steps of at most a quarter year take its exact change over the step.
+falls slowly within a piece; steps of at most an eighth of a year take its exact change over the step.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from spinmark_biomarkers.errors import InputError
 from spinmark_biomarkers.survival.data import Floats, SurvivalData
 from spinmark_biomarkers.survival.likelihood import NO_FRAILTY, exposure
 
-LONGEST_STEP_YEARS = 0.25
+LONGEST_STEP_YEARS = 0.125
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -190,7 +190,7 @@ def prognose(
     for done, name in enumerate(["death", *names]):
         design = ready[name].frame
         rows = fit_data.with_covariates(
-            design.loc[fit_data.ids].to_numpy(float), tuple(design.columns)
+            design.loc[pd.Index(fit_data.ids)].to_numpy(float), tuple(design.columns)
         )
         if name == "death":
             rows = rows.deaths()
@@ -280,7 +280,7 @@ def _score(
     names = list(risk.columns)
     reference = config.reference if config.reference in names else names[0]
     last = max(config.horizons_years)
-    r = risk.loc[test.ids]
+    r = risk.loc[pd.Index(test.ids)]
     for name in names:
         c = concordance_interval(time, event, r[name], ids, draws=draws, seed=seed, level=level)
         add("c_index", name, float("nan"), c, int(event.sum()))

@@ -1,0 +1,154 @@
+"""Distillation: the tables teach the image encoder, which goes on supervising itself.
+
+A tiny run on the CPU::
+
+    spinmark distil --cohort COHORT --split SPLIT --from RUN --out RUN2 --optim.steps 20
+"""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from spinmark_data.errors import InputError as DataInputError
+from spinmark_data.splits import read_split
+
+from spinmark_training.config import DistilConfig
+from spinmark_training.errors import InputError
+from spinmark_training.module import DistilModule
+from spinmark_training.pretrain import RunSummary, fit_run, load_projection, start_encoder
+from spinmark_training.sampling import random_stream
+from spinmark_training.sources import CohortLike, ScanSource, SplitLike
+from spinmark_training.teacher import fit_teacher, teacher_latents
+
+_SHUFFLE = 3  # a stream of random numbers beside those of the sampling
+
+Progress = Callable[[int, int], None]
+
+
+def shuffled_rows(
+    scans: pd.DataFrame, rows: npt.NDArray[np.int64], seed: int
+) -> npt.NDArray[np.int64]:
+    """Give every subject the table rows of another: the control in which tables cannot teach.
+
+    The subjects form one circle in random order and each takes the rows of the next, so nobody keeps
+    their own. Neighbours have, as far as there are such, the same joints and visits. A joint takes the
+    rows of the donor's joint of the same side (their first if there is none), a visit those of the
+    visit of the same number (their last if there are fewer).
+
+    Args:
+        scans: One row a scan: `subject_id`, `laterality`, `visit`, `days`, `rank`.
+        rows: The scans among which tables are exchanged, by row.
+        seed: Fixes the circle.
+
+    Returns:
+        The row whose table each of `rows` gets, `(len(rows),)`.
+
+    Raises:
+        InputError: There is one subject only.
+    """
+    chosen = scans.reset_index(drop=True).iloc[rows].sort_values(["days", "visit", "rank"])
+    visits: dict[str, dict[str, dict[str, int]]] = {}
+    for row, subject, side, visit in zip(
+        chosen.index, chosen["subject_id"], chosen["laterality"], chosen["visit"], strict=True
+    ):
+        # Rescans of a visit share its table row, and the first of them stands for it.
+        visits.setdefault(subject, {}).setdefault(side, {}).setdefault(visit, int(row))
+    subjects = sorted(visits)
+    if len(subjects) < 2:
+        raise InputError(
+            f"shuffle_tables: {len(subjects)} training subject; 2 or more are needed to exchange tables"
+        )
+    order = [subjects[i] for i in random_stream(seed, _SHUFFLE).permutation(len(subjects))]
+    order.sort(key=lambda s: sorted((side, len(found)) for side, found in visits[s].items()))
+    donors = dict(zip(order, order[1:] + order[:1], strict=True))
+    given: dict[int, int] = {}
+    for row, subject, side, visit in zip(
+        chosen.index, chosen["subject_id"], chosen["laterality"], chosen["visit"], strict=True
+    ):
+        joints = visits[donors[subject]]
+        theirs = list(joints.get(side, joints[min(joints)]).values())
+        number = list(visits[subject][side]).index(visit)
+        given[int(row)] = theirs[min(number, len(theirs) - 1)]
+    return np.array([given[int(row)] for row in rows], np.int64)
+
+
+def _assert_same_training(from_run: Path, split: SplitLike) -> None:
+    """Refuse to continue an encoder that has seen subjects who are now held out."""
+    try:
+        before = read_split(from_run).frame
+    except DataInputError as error:
+        raise InputError(f"from_run: {error}") from None
+    frame = split.frame
+    now = set(frame.loc[frame["set"] == "train", "subject_id"])
+    stray = sorted(set(before.loc[before["set"] == "train", "subject_id"]) - now)
+    if stray:
+        raise InputError(
+            f"{from_run}: it has learnt from subject {stray[0]}, no training subject of this split "
+            f"({len(stray)} such); accepted is a run of the same split"
+        )
+
+
+def distil(
+    cohort: CohortLike,
+    split: SplitLike,
+    from_run: Path,
+    config: DistilConfig,
+    out: Path,
+    *,
+    progress: Progress | None = None,
+) -> RunSummary:
+    """Continue a run with a clinical teacher beside the self-supervision.
+
+    The loss is `ssl_weight` times SimCLR, `clip_weight` times the contrast of images and tables, and
+    `distill_weight` times the distillation term. The teacher is fitted first and then frozen.
+
+    Args:
+        cohort: The cohort.
+        split: The split; teacher and encoder learn from its training subjects alone.
+        from_run: The run whose encoder and projection are continued.
+        config: The configuration.
+        out: The run's folder; a partial one is resumed from its newest whole checkpoint.
+        progress: Called with steps done and steps in all.
+
+    Returns:
+        A summary; the folder holds the run by its schema, and the teacher.
+
+    Raises:
+        InputError: The input cannot be used, the run was fitted on subjects outside the training set, or
+            the loss stopped being a number.
+    """
+    _assert_same_training(from_run, split)
+    if config.trainer.threads is not None:
+        torch.set_num_threads(config.trainer.threads)
+    source = ScanSource(cohort, config.data.sequence, split, ("train",), config.data.cache_gb)
+    encoder, intensity = start_encoder(config, source, from_run)
+    # Fitted again when a run is resumed: it takes seconds, and the seed makes it the same one.
+    teacher = fit_teacher(
+        cohort, split, source.sequence, config.teacher, config.seed, out=out / "teacher"
+    )
+    taught = teacher_latents(teacher, cohort, split, source.scans)
+    rows = source.rows
+    tables = shuffled_rows(source.scans, rows, config.seed) if config.shuffle_tables else rows
+    # What nobody may learn from is no number, so that a slip ends the run.
+    targets = np.full_like(taught, np.nan)
+    targets[rows] = taught[tables]
+    torch.manual_seed(config.seed + 1)
+    module = DistilModule(
+        encoder,
+        dataclasses.replace(config.projection),
+        config.objective,
+        config.optim,
+        targets=torch.from_numpy(targets),
+        ssl_weight=config.ssl_weight,
+        clip_weight=config.clip_weight,
+        clip_temperature=config.clip_temperature,
+        term=config.distill_term,
+        term_weight=config.distill_weight,
+    )
+    load_projection(module, from_run)
+    objective = "distilled-shuffled" if config.shuffle_tables else "distilled"
+    return fit_run(module, cohort, split, source, intensity, config, out, objective, progress)

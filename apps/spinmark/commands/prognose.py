@@ -47,7 +47,8 @@ def main(argv: list[str]) -> int:
         artefacts.read(getattr(args, kind), kind)
 
     def write(folder: Path) -> None:
-        from spinmark_biomarkers.survival.prognosis import prognose, write_prognosis
+        from spinmark_biomarkers.survival.prognosis import prognose
+        from spinmark_biomarkers.survival.store import write_prognosis
 
         from spinmark.designs import baseline_scans, designs
         from spinmark_biomarkers.embeddings import open_embeddings

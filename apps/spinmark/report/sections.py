@@ -163,15 +163,24 @@ def phenotype_section(
 def prognosis_section(folder: Path, outcomes: pd.DataFrame, phenotypes: Any) -> Section:
     """Risk with death competing, and what each model adds."""
     from spinmark_biomarkers.figures.survival import (
-        calibration_figure,
+        calibration,
         concordance_forest,
-        incidence_by_phenotype,
+        incidence_by_group,
     )
-    from spinmark_biomarkers.survival.prognosis import read_prognosis
+    from spinmark_biomarkers.survival.data import SurvivalData
+    from spinmark_biomarkers.survival.store import read_prognosis
 
     result = read_prognosis(folder)
-    metrics = result.metrics
-    notes = [f"{name}: {item['verdict']}" for name, item in result.diagnostics.items()]
+    shown = outcomes[outcomes["endpoint"] == result.cif.attrs["endpoint"]]
+    people = pd.Series([joint.rsplit(":", 1)[0] for joint in result.cif["joint"].to_numpy()])
+    held = people[(result.cif["set"] == "test").to_numpy()].unique()
+    test = SurvivalData.from_outcomes(
+        shown, pd.DataFrame(index=result.cif["joint"].to_numpy()), held, require_events=False
+    )
+    labels = phenotypes.to_dataset()
+    first = pd.DataFrame({name: labels[name].to_numpy() for name in ("joint_id", "days", "label")})
+    groups = first.sort_values("days").drop_duplicates("joint_id").set_index("joint_id")["label"]
+    fullest = str(max(result.cif["model"].to_numpy(), key=len))
     return Section(
         key="prognosis",
         title="Ten-year prognosis",
@@ -182,19 +191,20 @@ def prognosis_section(folder: Path, outcomes: pd.DataFrame, phenotypes: Any) -> 
         ),
         pictures=[
             Picture(
-                figure=incidence_by_phenotype(result, outcomes, phenotypes),
-                title="Cumulative incidence of replacement by phenotype",
-                method="Posterior median and 90 % band; steps are Aalen-Johansen estimates.",
-                caveat="Association, not cause. Past the last contacts a curve is an extrapolation.",
+                figure=incidence_by_group(result, test, groups, model=fullest),
+                title="Cumulative incidence of replacement by phenotype, test subjects",
+                method=f"Model {fullest}: mean prediction and mean of the joints' 95 % intervals; "
+                "dotted steps are Aalen-Johansen estimates.",
+                caveat="Association, not cause. The grey part extrapolates beyond the follow-up.",
             ),
             Picture(
-                figure=concordance_forest(metrics),
+                figure=concordance_forest(result.metrics),
                 title="Discrimination on test subjects",
                 method="Harrell's C with a bootstrap of whole subjects.",
                 caveat="Few events make wide intervals; compare models by the paired differences.",
             ),
             Picture(
-                figure=calibration_figure(result, outcomes),
+                figure=calibration(result, test, model=fullest, horizon_years=8.0),
                 title="Calibration at eight years",
                 method="Predicted against observed risk on test subjects, in groups of equal size.",
                 caveat="Observed risk in a group of few joints is uncertain itself.",
@@ -203,11 +213,11 @@ def prognosis_section(folder: Path, outcomes: pd.DataFrame, phenotypes: Any) -> 
         tables=[
             Table.of(
                 "Scores on test subjects",
-                metrics,
-                "Rows with a minus sign are paired differences; their interval is the evidence.",
+                result.metrics,
+                "Rows named gain are paired differences; their interval is the evidence.",
             )
         ],
-        notes=notes,
+        notes=[f"{name}: {item['verdict']}" for name, item in result.diagnostics.items()],
     )
 
 

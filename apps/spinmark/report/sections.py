@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from spinmark_data.cohort.reader import Cohort
 
 CONTACT_SCANS = 12
+SHOWN_ISSUES = 15
+# Where along z, from the lateral to the medial side, the medial compartment is cut in its middle.
+MEDIAL = 0.7
 
 
 def cohort_section(cohort: "Cohort", sequence: str) -> Section:
@@ -27,7 +30,13 @@ def cohort_section(cohort: "Cohort", sequence: str) -> Section:
     shown = np.linspace(0, len(scans) - 1, min(CONTACT_SCANS, len(scans))).astype(int)
     volumes = list(cohort.read(sequence, shown))
     names = [f"{row.joint_id} {row.visit}" for row in scans.iloc[shown].itertuples()]
-    counted = issues.groupby(["kind", "reason"], as_index=False).size() if len(issues) else issues
+    counted = (
+        issues.groupby(["kind", "reason"], as_index=False)
+        .size()
+        .sort_values(["kind", "size"], ascending=[True, False], kind="stable")
+        .head(SHOWN_ISSUES)
+        .rename(columns={"size": "times"})
+    )
     shape = " x ".join(map(str, cohort.manifest["sequences"][sequence]["shape"]))
     spacing = " x ".join(f"{s:g}" for s in cohort.manifest["sequences"][sequence]["spacing_mm"])
     pictures = [
@@ -61,7 +70,15 @@ def cohort_section(cohort: "Cohort", sequence: str) -> Section:
             f"{len(scans)} scans of {sequence} on a grid of {shape} voxels of {spacing} mm (z, y, x)."
         ),
         pictures=pictures,
-        tables=[Table.of("Issues met by the ingest", counted)] if len(issues) else [],
+        tables=[
+            Table.of(
+                "Issues met by the ingest",
+                counted,
+                f"{len(counted)} of {len(issues)} rows; all of them are in tables/issues.parquet.",
+            )
+        ]
+        if len(issues)
+        else [],
     )
 
 
@@ -137,9 +154,9 @@ def phenotype_section(
         notes=[*summary["reasons"][1:], f"Labels are frozen: {phenotypes.to_dataset().attrs['frozen_hash'][:16]}."],
         pictures=[
             Picture(
-                figure=prototype_panel(volumes, chosen),
+                figure=prototype_panel(volumes, chosen, at=MEDIAL),
                 title="Prototypes of each phenotype",
-                method="The joints nearest each centre, one a person; the same slice of each.",
+                method="The joints nearest each centre, one a person; the same slice through the medial compartment of each.",
                 caveat="Prototypes are the most typical members; a group is wider than they are.",
                 raster=True,
             ),
@@ -227,8 +244,10 @@ def evaluation_section(folder: Path) -> Section:
     tables = [
         _matrix("Ridge-probe R2 of each true latent", figures["probe_r2"]),
         _column("Mean R2 over the latents", figures["probe_r2_mean"]),
-        _column("Paired differences of mean R2", figures["probe_r2_mean_difference"]),
     ]
+    if figures["probe_r2_mean_difference"]:
+        block = figures["probe_r2_mean_difference"]
+        tables.append(_column("Paired differences of mean R2", block))
     if figures.get("site_balanced_accuracy"):
         tables.append(_column("Site read from the vector", figures["site_balanced_accuracy"]))
     for key, title in (("phenotypes", "Phenotypes"), ("prognosis", "C-index")):

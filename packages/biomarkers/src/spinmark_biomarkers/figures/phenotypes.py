@@ -59,13 +59,17 @@ def artefact_bars(phenotypes: Phenotypes) -> Figure:
 
 
 def prototype_panel(
-    volumes: Mapping[str, npt.NDArray[np.float32]], prototypes: Mapping[int, Sequence[str]]
+    volumes: Mapping[str, npt.NDArray[np.float32]],
+    prototypes: Mapping[int, Sequence[str]],
+    *,
+    at: float = 0.5,
 ) -> Figure:
-    """Draw the middle slice of each phenotype's prototypes.
+    """Draw one slice of each phenotype's prototypes, the same in all.
 
     Args:
         volumes: For each scan_id its volume (z, y, x).
         prototypes: What `phenotypes.discover.prototypes` returned.
+        at: Which slice, as a share of the extent along z.
 
     Raises:
         InputError: Where there is no prototype, a volume is absent, or it has not three dimensions.
@@ -84,9 +88,9 @@ def prototype_panel(
                 raise InputError(
                     f"volumes: no (z, y, x) volume of {scan}; accepted is one for each"
                 )
-            middle = np.asarray(volumes[scan])[np.shape(volumes[scan])[0] // 2]
+            middle = np.asarray(volumes[scan])[round(at * (np.shape(volumes[scan])[0] - 1))]
             low, high = np.quantile(middle, [0.01, 0.99])
             axes.imshow(middle, cmap="gray", vmin=low, vmax=max(high, low + 1e-6))
             axes.set_title(f"{phenotype}: {scan}", fontsize=6)
-    figure.suptitle("Scans nearest each phenotype's mean, one a subject, middle slice", fontsize=8)
+    figure.suptitle("Scans nearest each phenotype's mean, one a subject, the same slice of each", fontsize=8)
     return figure

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from spinmark_training.augment.config import AugmentConfig
+from spinmark_training.errors import InputError
 from spinmark_training.sampling import Place, SubjectSampler, epoch_batches
 from spinmark_training.sources import ScanSource
 from spinmark_training.views import random_views
@@ -63,6 +64,9 @@ class SubjectDataModule(LightningDataModule):
         augment: The random views.
         intensity: The intensity rule.
         seed: The run's seed.
+
+    Raises:
+        InputError: A batch would hold a subject alone, who has no negatives.
     """
 
     def __init__(
@@ -84,6 +88,13 @@ class SubjectDataModule(LightningDataModule):
         scans = source.scans.iloc[source.rows]
         self._sampler = SubjectSampler(scans, cross_visit=cross_visit, seed=seed)
         self.place = Place(0, 0)
+        smallest = min(len(batch) for batch in self.batches(0)) if subjects_per_batch > 0 else 0
+        if smallest < 2:
+            raise InputError(
+                f"data.subjects_per_batch: {subjects_per_batch} of {len(self._sampler)} training "
+                "subjects leaves a batch with fewer than 2, between whom nothing can be contrasted; "
+                "use another size, or more subjects"
+            )
 
     @property
     def subjects(self) -> list[str]:

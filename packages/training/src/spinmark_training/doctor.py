@@ -80,7 +80,7 @@ def check_rank(rows: Sequence[Row], width: int) -> Finding:
     rank = _last(rows, "rankme")
     if math.isnan(rank):
         return Finding("rank", "note", "the effective rank was not measured")
-    said = f"effective rank {rank:.1f} of {width} (RankMe, validation subjects)"
+    said = f"effective rank {rank:.1f} of {width} (RankMe)"
     if rank < COLLAPSED:
         return Finding(
             "rank",

@@ -1,7 +1,6 @@
 """One vector per scan, from a run's encoder."""
 
 import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,13 @@ from spinmark_models.encoders import ImageEncoder
 
 from spinmark_training.config import EmbedConfig
 from spinmark_training.errors import InputError
-from spinmark_training.sources import CohortLike, ScanSource, SplitLike, scan_sets
+from spinmark_training.sources import (
+    CohortLike,
+    ScanSource,
+    SplitLike,
+    check_accelerator,
+    scan_sets,
+)
 from spinmark_training.views import plain_views
 
 SCAN_COORDINATES = (
@@ -157,11 +162,14 @@ def embed(
 
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    facts = json.loads((run / "training.json").read_text())
-    sequence = config.sequence or facts["sequence"]
+    if config.batch_size < 1:
+        raise InputError(f"batch_size: {config.batch_size}; accepted are 1 and more")
+    check_accelerator("accelerator", config.accelerator)
     encoder, spec = load_encoder(run / "encoder")
+    sequence = config.sequence or str(spec.extra["sequence"])
     split: SplitLike = read_split(run)
     source = ScanSource(cohort, sequence, None)
+    scan_sets(source.scans, split)  # before the work, not after it
     if source.shape != encoder.input_shape:
         raise InputError(
             f"sequence {sequence}: its grid is {source.shape}; the encoder of {run} takes "
@@ -185,7 +193,7 @@ def embed(
         cohort,
         split,
         sequence,
-        objective=facts["objective"],
+        objective=str(spec.extra["objective"]),
         encoder_hash=folder_hash(run / "encoder"),
     )
 

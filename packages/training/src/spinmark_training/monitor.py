@@ -111,8 +111,8 @@ def scan_variable(cohort: CohortLike, scans: pd.DataFrame, name: str) -> Vector 
 class Monitor:
     """Measures an encoder: effective rank, ridge probes and a leakage probe.
 
-    Probes are fitted on training subjects and scored on validation subjects; without validation subjects
-    nothing but the rank is measured, on training subjects.
+    Probes are fitted on training subjects and scored on validation subjects; with too few
+    validation scans nothing but the rank is measured, on training subjects.
 
     Args:
         cohort: The cohort.
@@ -167,7 +167,8 @@ class Monitor:
             for name, rows in self._rows.items()
             if len(rows)
         }
-        seen = vectors.get("val", vectors.get("train"))
+        enough = [name for name in ("val", "train") if len(self._rows[name]) >= _FEWEST]
+        seen = vectors[enough[0]] if enough else None
         figures: dict[str, float] = {}
         if seen is not None:
             finite = bool(np.isfinite(seen).all())

@@ -6,7 +6,6 @@ A tiny run on the CPU::
 """
 
 import contextlib
-import dataclasses
 import json
 import logging
 import warnings
@@ -29,7 +28,7 @@ from spinmark_training.errors import InputError
 from spinmark_training.module import ContrastiveModule, DivergedError
 from spinmark_training.monitor import Monitor
 from spinmark_training.record import Recorder, newest_checkpoint, write_atomically
-from spinmark_training.sources import CohortLike, ScanSource, SplitLike
+from spinmark_training.sources import CohortLike, ScanSource, SplitLike, check_accelerator
 
 Progress = Callable[[int, int], None]
 
@@ -67,6 +66,33 @@ def _quiet() -> Iterator[None]:
         finally:
             for name, level in levels.items():
                 logging.getLogger(name).setLevel(level)
+
+
+def check_config(config: RunConfig) -> None:
+    """Check the numbers that no other part checks.
+
+    Raises:
+        InputError: One is out of its range.
+    """
+    optim, trainer = config.optim, config.trainer
+    checks = (
+        ("optim.steps", optim.steps, optim.steps >= 0, "0 and more"),
+        ("optim.lr", optim.lr, 0 < optim.lr < float("inf"), "numbers above 0"),
+        ("optim.weight_decay", optim.weight_decay, optim.weight_decay >= 0, "0 and more"),
+        ("optim.warmup", optim.warmup, 0 <= optim.warmup <= 1, "values in [0, 1]"),
+        (
+            "objective.temperature",
+            config.objective.temperature,
+            config.objective.temperature > 0,
+            "numbers above 0",
+        ),
+        ("trainer.threads", trainer.threads, (trainer.threads or 1) >= 1, "1 and more"),
+        ("seed", config.seed, 0 <= config.seed < 2**63 - 1, "0 and more"),
+    )
+    for name, value, good, accepted in checks:
+        if not good:
+            raise InputError(f"{name}: {value}; accepted are {accepted}")
+    check_accelerator("trainer.accelerator", trainer.accelerator)
 
 
 def start_encoder(
@@ -133,8 +159,9 @@ def fit_run(
         progress: Called with steps done and steps in all.
 
     Raises:
-        InputError: The loss stopped being a number.
+        InputError: A setting is out of its range, or the loss stopped being a number.
     """
+    check_config(config)
     out.mkdir(parents=True, exist_ok=True)
     steps, trainer_config = config.optim.steps, config.trainer
     if trainer_config.threads is not None:
@@ -178,6 +205,8 @@ def fit_run(
                     callbacks=[recorder],
                 )
                 trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+            if not all(bool(torch.isfinite(p).all()) for p in module.parameters()):
+                raise DivergedError("the weights stopped being numbers")
         else:
             recorder.measure(module, 0, 0)
     except DivergedError as error:
@@ -198,15 +227,14 @@ def fit_run(
         input_shape=module.encoder.input_shape,
         spacing_mm=source.spacing_mm,
         intensity=intensity,
+        extra={
+            "sequence": source.sequence,
+            "objective": objective,
+            "steps": steps,
+            "seed": config.seed,
+            "training_subjects": len(data.subjects),
+        },
     )
-    facts = {
-        "sequence": source.sequence,
-        "objective": objective,
-        "steps": steps,
-        "seed": config.seed,
-        "training_subjects": len(data.subjects),
-    }
-    write_atomically(out / "training.json", json.dumps(facts, indent=2) + "\n")
     split.frame.to_parquet(out / "split.parquet", index=False)
     doctor = _examine(recorder, module, config, out)
     return RunSummary(steps=steps, resumed_at=resumed_at, rows=recorder.rows, doctor=doctor)
@@ -229,6 +257,20 @@ def _assert_training_only(subjects: list[str], split: SplitLike) -> None:
     stray = sorted(set(subjects) - train)
     if stray:
         raise AssertionError(f"subject {stray[0]} is not a training subject; nothing was fitted")
+
+
+def _refuse_stray_subjects(run: Path, split: SplitLike) -> None:
+    """Refuse to continue an encoder that has learnt from subjects who are held out now."""
+    from spinmark_data.splits import read_split
+
+    before, frame = read_split(run).frame, split.frame
+    now = set(frame.loc[frame["set"] == "train", "subject_id"])
+    stray = sorted(set(before.loc[before["set"] == "train", "subject_id"]) - now)
+    if stray:
+        raise InputError(
+            f"init_from: {run} has learnt from subject {stray[0]}, no training subject of this split "
+            f"({len(stray)} such); accepted is a run of the same split"
+        )
 
 
 def pretrain(
@@ -254,11 +296,13 @@ def pretrain(
     Raises:
         InputError: The input cannot be used, or the loss stopped being a number.
     """
+    check_config(config)
+    if config.init_from is not None:
+        _refuse_stray_subjects(config.init_from, split)
     source = ScanSource(cohort, config.data.sequence, split, ("train",), config.data.cache_gb)
     encoder, intensity = start_encoder(config, source, config.init_from)
     torch.manual_seed(config.seed + 1)
-    projection = dataclasses.replace(config.projection)
-    module = ContrastiveModule(encoder, projection, config.objective, config.optim)
+    module = ContrastiveModule(encoder, config.projection, config.objective, config.optim)
     if config.init_from is not None:
         load_projection(module, config.init_from)
     objective = config.objective.name if config.optim.steps or config.init_from else "untrained"

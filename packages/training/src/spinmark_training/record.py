@@ -90,6 +90,7 @@ class Recorder(Callback):
         self._checkpoint_every = checkpoint_every
         self._progress = progress
         self.rows: list[dict[str, float]] = []
+        self._rate = 0.0
 
     def write(self) -> None:
         """Write `metrics.csv`."""
@@ -101,6 +102,12 @@ class Recorder(Callback):
         if not self.rows or self.rows[-1]["step"] != step:
             self.rows.append({"step": step, "epoch": epoch})
         self.rows[-1] |= figures
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        """Note the learning rate of the step; once it is over the schedule has moved on."""
+        self._rate = float(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_batch_end(
         self,
@@ -121,8 +128,8 @@ class Recorder(Callback):
         final = step == self._steps
         if trainer.is_global_zero:
             if step % self._log_every == 0 or step == 1 or final:
-                rate = float(trainer.optimizers[0].param_groups[0]["lr"])
-                self.rows.append({"step": step, "epoch": epoch, "lr": rate, **pl_module.figures})
+                row = {"step": step, "epoch": epoch, "lr": self._rate}
+                self.rows.append(row | pl_module.figures)
             if (self._monitor_every and step % self._monitor_every == 0) or final:
                 self.measure(pl_module, step, epoch)
             if step % self._log_every == 0 or final:

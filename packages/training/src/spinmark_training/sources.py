@@ -54,6 +54,22 @@ class SplitLike(Protocol):
         """Hash of the content."""
 
 
+def check_accelerator(field: str, name: str) -> None:
+    """Refuse a GPU that is not there, before anything is read.
+
+    Args:
+        field: The name of the setting, for the message.
+        name: Its value.
+
+    Raises:
+        InputError: A GPU is asked for and there is none.
+    """
+    import torch
+
+    if name == "gpu" and not torch.cuda.is_available():
+        raise InputError(f"{field}: 'gpu'; this machine has none, use 'cpu' or 'auto'")
+
+
 def scan_sets(scans: pd.DataFrame, split: SplitLike) -> pd.DataFrame:
     """Look up the set and the fold of every scan's subject.
 

@@ -8,8 +8,8 @@ from dataclasses import asdict
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from spinmark_models.config import IntensityRule
 
+from spinmark_models.config import IntensityRule
 from spinmark_training.config import DataConfig
 from spinmark_training.embed import embeddings_dataset
 from spinmark_training.errors import InputError

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+
 from spinmark_data.errors import InputError as DataInputError
 from spinmark_data.splits import read_split
-
 from spinmark_training.config import DistilConfig
 from spinmark_training.errors import InputError
 from spinmark_training.module import DistilModule

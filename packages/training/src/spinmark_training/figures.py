@@ -1,5 +1,7 @@
 """Figures of a training run, as matplotlib `Figure` objects and never pyplot."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,7 +15,7 @@ _LOSSES = {
 }
 
 
-def _curve(axes: Axes, frame: pd.DataFrame, name: str, **style: object) -> bool:
+def _curve(axes: Axes, frame: pd.DataFrame, name: str, **style: Any) -> bool:
     """Draw a column against the step where it was measured; say whether there was anything."""
     if name not in frame.columns or "step" not in frame.columns:
         return False

@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from torch import Tensor
+
 from spinmark_data.errors import InputError as DataInputError
 from spinmark_data.features import ClinicalTable, clinical_features
 from spinmark_models.clinical import ClinicalEncoder
 from spinmark_models.errors import InputError as ModelInputError
 from spinmark_models.export import load_clinical, save_clinical
 from spinmark_models.tables import EncodedTable, TableSchema
-from torch import Tensor
-
 from spinmark_training.config import OptimConfig, TeacherConfig
 from spinmark_training.errors import InputError
 from spinmark_training.module import learning_rate_factor
@@ -109,7 +109,12 @@ def fit_encoder(
         )
     values, names = _arrays(table)
     try:
-        schema = TableSchema.fit(values, names, [str(kind) for kind in table.dictionary["kind"]])
+        kinds = [str(kind) for kind in table.dictionary["kind"]]
+        # Categories last: a number after them would ask the encoder for a level that it has not.
+        order = sorted(range(len(names)), key=lambda i: kinds[i] in ("binary", "nominal"))
+        schema = TableSchema.fit(
+            values[:, order], [names[i] for i in order], [kinds[i] for i in order]
+        )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             encoder = ClinicalEncoder(schema, config.encoder)
@@ -127,13 +132,11 @@ def _descend(
     progress: Progress | None,
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
-    decayed = [p for p in encoder.parameters() if p.ndim > 1]
-    free = [p for p in encoder.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed}, {"params": free, "weight_decay": 0.0}],
-        lr=config.lr,
-        weight_decay=config.weight_decay,
-    )
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in encoder.parameters() if p.ndim > 1]},
+        {"params": [p for p in encoder.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, learning_rate_factor(OptimConfig(steps=config.steps))
     )

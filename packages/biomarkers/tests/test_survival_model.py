@@ -16,7 +16,11 @@ from spinmark_biomarkers.figures.survival import (
 from spinmark_biomarkers.survival.config import PrognoseConfig, SamplerConfig
 from spinmark_biomarkers.survival.data import SurvivalData
 from spinmark_biomarkers.survival.likelihood import log_likelihood, sufficient_statistics
-from spinmark_biomarkers.survival.model import PiecewiseExponentialFrailty, interval_breaks
+from spinmark_biomarkers.survival.model import (
+    PiecewiseExponentialFrailty,
+    diagnose,
+    interval_breaks,
+)
 from spinmark_biomarkers.survival.predict import Hazard, cumulative_incidence, is_extrapolation
 from spinmark_biomarkers.survival.prognosis import METRICS, prognose, write_prognosis
 
@@ -182,6 +186,17 @@ def test_incidence_equals_numerical_integration(theta):
         assert one[0, 0, k] == pytest.approx(expected, abs=2e-5)
     neither = np.exp(-event.cumulative(times) - death.cumulative(times))
     np.testing.assert_allclose(one + two + neither, 1, atol=1e-12)
+
+
+def test_chains_that_disagree_are_called_bad():
+    rng = np.random.default_rng(0)
+    apart = rng.normal(size=(2, 500)) + np.array([[0.0], [5.0]])
+    bad = diagnose(xr.Dataset({"b": (("chain", "draw"), apart)}), 0)
+    assert bad.verdict.startswith("bad")
+    good = diagnose(xr.Dataset({"b": (("chain", "draw"), rng.normal(size=(2, 500)))}), 0)
+    assert good.verdict.startswith("good")
+    torn = diagnose(xr.Dataset({"b": (("chain", "draw"), rng.normal(size=(2, 500)))}), 200)
+    assert torn.verdict.startswith("bad")
 
 
 def test_a_horizon_past_the_follow_up_is_labelled_or_refused(cohort):

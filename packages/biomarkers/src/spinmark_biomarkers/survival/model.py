@@ -59,10 +59,11 @@ def diagnose(posterior: xr.Dataset, divergences: int) -> Diagnostics:
     """Judge a fit by R-hat and effective sample size (Vehtari et al., Bayesian Analysis 2021)."""
     draws = posterior.sizes["chain"] * posterior.sizes["draw"]
     rhats, sizes = _compat.rhat_and_ess(posterior)
-    rhat = max((float(np.nanmax(v)) for v in rhats.values() if v.size), default=float("nan"))
-    ess = min((float(np.nanmin(v)) for v in sizes.values() if v.size), default=float("nan"))
+    # NaN, from a chain that never moved, is kept: it must not pass for agreement.
+    rhat = float(np.max([np.max(v) for v in rhats.values() if v.size], initial=-np.inf))
+    ess = float(np.min([np.min(v) for v in sizes.values() if v.size], initial=np.inf))
     share = divergences / draws
-    if rhat > 1.05 or ess < 100 or share > 0.05:
+    if not (rhat <= 1.05 and ess >= 100 and share <= 0.05):
         word = "bad: do not use these draws"
     elif rhat > 1.01 or ess < 400 or divergences > 0:
         word = "doubtful: draw more before fine comparisons"
@@ -181,7 +182,13 @@ def _sample(arrays: dict[str, Any], key: tuple[int, int, bool], config: SamplerC
         import nutpie
 
         compiled = _compiled(*key)
-        used = {k: v for k, v in used.items() if k in compiled.shared_data}
+        # Every name must be known to the compiled function: what it does not take, it would sample
+        # without, from the prior. `with_data` refuses an unknown name in every nutpie; the count
+        # catches one left at its placeholder.
+        if len(compiled.shared_data) != len(used):
+            raise RuntimeError(
+                f"the compiled model takes {len(compiled.shared_data)} arrays, {len(used)} are given"
+            )
         return nutpie.sample(
             compiled.with_data(**used),
             draws=config.draws,

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+
+from spinmark import artefacts
+from spinmark.__main__ import main
 from spinmark_biomarkers.embeddings import open_embeddings
 from spinmark_biomarkers.phenotypes.store import read_phenotypes
 from spinmark_data.cohort.reader import Cohort
 from spinmark_data.splits import read_split
-
-from spinmark import artefacts
-from spinmark.__main__ import main
 
 LATENTS = {"bone", "cartilage", "inflammation", "hypertrophy"}
 ARMS = {"distilled", "ssl", "untrained", "voxel_pca", "table", "shuffled"}

@@ -38,7 +38,10 @@ def one_hot(values: "pd.DataFrame", nominal: Sequence[str]) -> "pd.DataFrame":
     for name in nominal:
         counts = values[name].value_counts()
         parts += [
-            (values[name] == code).astype(float).where(values[name].notna()).rename(f"{name}={code:g}")
+            (values[name] == code)
+            .astype(float)
+            .where(values[name].notna())
+            .rename(f"{name}={code:g}")
             for code in sorted(counts.index[1:])
         ]
     return pd.concat(parts, axis=1)

@@ -242,8 +242,9 @@ def prognosis_scores(
     keys = KEYS[:2]
     joined = scored[keys].drop_duplicates().merge(outcomes, on=keys).merge(truth, on=keys)
     event = (joined["cause"] == "event").to_numpy()
-    # The day of an event known to an interval is taken as its end, as the models' scores do.
-    time = np.where(event, joined["upper"], joined["lower"]).astype(np.float64)
+    # An event known to an interval is taken in its middle, as the models' scores do.
+    middle = (joined["lower"] + joined["upper"]) / 2
+    time = np.where(event, middle, joined["lower"]).astype(np.float64)
     ceiling = concordance_interval(
         time,
         event,

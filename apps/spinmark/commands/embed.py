@@ -44,10 +44,9 @@ def main(argv: list[str]) -> int:
             inputs[kind] = path
 
     def write(folder: Path) -> None:
-        from spinmark_training.embed import embed, write_embeddings
-
         from spinmark_data.cohort.reader import Cohort
         from spinmark_data.splits import read_split
+        from spinmark_training.embed import embed, write_embeddings
 
         cohort = Cohort.open(args.cohort)
         if args.run is not None:

@@ -23,7 +23,7 @@ class Evaluate:
         phenotypes: The phenotypes.
         prognosis: The prognosis.
         out: Where to write the evaluation.
-        on: The set that is scored; choose settings on `val`, report `test`.
+        on: The set that is scored; choose settings on `val` (probes only), report `test`.
         bootstrap: Subject bootstrap samples of every interval.
         seed: Seed of the bootstrap.
     """
@@ -90,10 +90,12 @@ def evaluate(args: Evaluate) -> dict[str, Any]:
     matrices = scoring.representations(cohort, embeddings, held)
     figures = scoring.probe_scores(scoring.residuals(matrices, held), held, **options)
     figures["site_balanced_accuracy"] = scoring.site_scores(matrices, held, **options)
-    if args.phenotypes is not None:
+    # Clusterer and survival model were fitted on validation subjects too: on them they are not scored.
+    held_out = args.on == "test"
+    if args.phenotypes is not None and held_out:
         found = read_phenotypes(args.phenotypes).to_dataset()
         figures["phenotypes"] = scoring.phenotype_scores(found, joints, held, **options)
-    if args.prognosis is not None:
+    if args.prognosis is not None and held_out:
         outcomes = cohort.table("outcomes")
         figures["prognosis"] = scoring.prognosis_scores(
             pd.read_parquet(args.prognosis / "metrics.parquet"),

@@ -31,7 +31,13 @@ def main(argv: list[str]) -> int:
 
     listing = artefacts.listing_hash(args.release)
     if args.dry_run:
-        print(plan(args.release, args))
+        found = plan(args.release, args)
+        print(f"{found.series} series, {found.bytes / 1e9:.3f} GB; it would take:")
+        for name, count in found.sequences.items():
+            print(f"  {count} of {name}")
+        print(f"and refuse {len(found.refused)}:" if found.refused else "and refuse none.")
+        for source, reason in found.refused:
+            print(f"  {source}: {reason}")
         return done("Nothing was written.", "the same command without --dry-run")
     if args.out is None:
         raise UsageError("--out is missing: the folder where to write the cohort")

@@ -47,12 +47,11 @@ def main(argv: list[str]) -> int:
         artefacts.read(getattr(args, kind), kind)
 
     def write(folder: Path) -> None:
-        from spinmark_biomarkers.survival.prognosis import prognose
-        from spinmark_biomarkers.survival.store import write_prognosis
-
         from spinmark.designs import baseline_scans, designs
         from spinmark_biomarkers.embeddings import open_embeddings
         from spinmark_biomarkers.phenotypes.store import read_phenotypes
+        from spinmark_biomarkers.survival.prognosis import prognose
+        from spinmark_biomarkers.survival.store import write_prognosis
         from spinmark_data.cohort.reader import Cohort
 
         cohort, embeddings = Cohort.open(args.cohort), open_embeddings(args.embeddings)
@@ -61,7 +60,11 @@ def main(argv: list[str]) -> int:
         outcomes = cohort.table("outcomes")
         if not len(outcomes):
             raise InputError(f"{args.cohort}: has no outcomes; ingest a release with OUTCOMES99")
-        covariates = designs(cohort, embeddings, MODELS)
+        # A joint first scanned at a later visit would enter with what was not known at the origin.
+        covariates = {
+            name: frame[frame.index.isin(known_at.index)]
+            for name, frame in designs(cohort, embeddings, MODELS).items()
+        }
         sets = baseline_scans(embeddings).drop_duplicates("subject_id").set_index("subject_id")
         with progress("prognose: models") as bar:
             result = prognose(

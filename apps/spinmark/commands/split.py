@@ -24,6 +24,8 @@ class SplitApp(SplitConfig):
 def main(argv: list[str]) -> int:
     """Run the command."""
     args = cli.parse("split", SplitApp, argv)
+    import pandas as pd
+
     from spinmark_data.cohort.reader import Cohort
     from spinmark_data.splits import read_split, split_subjects, write_split
 
@@ -31,10 +33,12 @@ def main(argv: list[str]) -> int:
     cohort = Cohort.open(args.cohort)
 
     def write(folder: Path) -> None:
-        outcomes = cohort.table("outcomes")
-        frame = split_subjects(
-            cohort.table("subjects"), args, outcomes=outcomes if len(outcomes) else None
-        )
+        outcomes, subjects = cohort.table("outcomes"), cohort.table("subjects")
+        if not len(subjects):
+            # Images without a clinical table: their subjects are all that is known.
+            seen = [cohort.scans(name)["subject_id"] for name in cohort.sequences]
+            subjects = pd.DataFrame({"subject_id": pd.concat(seen).unique()})
+        frame = split_subjects(subjects, args, outcomes=outcomes if len(outcomes) else None)
         write_split(folder, frame)
 
     made = artefacts.make(args.out, "split", write, config=args, inputs={"cohort": args.cohort})

@@ -124,7 +124,6 @@ def phenotype_section(
         prototype_panel,
         stability_bars,
     )
-
     from spinmark_biomarkers.phenotypes.discover import prototypes
 
     summary = phenotypes.summary()
@@ -151,12 +150,15 @@ def phenotype_section(
         key="phenotypes",
         title="Phenotypes",
         lead=f"{summary['k']} groups; verdict: {summary['verdict']}. {summary['reasons'][0]}",
-        notes=[*summary["reasons"][1:], f"Labels are frozen: {phenotypes.to_dataset().attrs['frozen_hash'][:16]}."],
+        notes=[
+            *summary["reasons"][1:],
+            f"Labels are frozen: {phenotypes.to_dataset().attrs['frozen_hash'][:16]}.",
+        ],
         pictures=[
             Picture(
                 figure=prototype_panel(volumes, chosen, at=MEDIAL),
                 title="Prototypes of each phenotype",
-                method="The joints nearest each centre, one a person; the same slice through the medial compartment of each.",
+                method="Joints nearest each centre, one a person; one slice, medial compartment.",
                 caveat="Prototypes are the most typical members; a group is wider than they are.",
                 raster=True,
             ),

@@ -1,8 +1,10 @@
 import logging
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from spinmark_models.clinical import ClinicalEncoder
 from spinmark_models.config import ClinicalEncoderConfig
@@ -13,7 +15,7 @@ NAMES = ["AGE", "SEX", "XRKL", "RACE"]
 KINDS = ["continuous", "binary", "ordinal", "nominal"]
 
 
-def table(n=60, seed=0, missing=0.2):
+def table(n: int = 60, seed: int = 0, missing: float = 0.2) -> NDArray[np.float64]:
     rng = np.random.default_rng(seed)
     values = np.column_stack(
         [
@@ -28,11 +30,11 @@ def table(n=60, seed=0, missing=0.2):
 
 
 @pytest.fixture(scope="module")
-def schema():
+def schema() -> TableSchema:
     return TableSchema.fit(table(), NAMES, KINDS)
 
 
-def test_numbers_are_standardised_by_training_rows_only(schema):
+def test_numbers_are_standardised_by_training_rows_only(schema: TableSchema) -> None:
     train = table()
     assert schema.centres[0] == np.nanmedian(train[:, 0])
     assert schema.scales[0] == pytest.approx(np.nanstd(train[:, 0]))
@@ -44,7 +46,7 @@ def test_numbers_are_standardised_by_training_rows_only(schema):
     assert schema.cardinalities == (0, 2, 0, 3)
 
 
-def test_columns_are_found_by_name(schema):
+def test_columns_are_found_by_name(schema: TableSchema) -> None:
     values = table()
     one = schema.encode(values, NAMES)
     two = schema.encode(np.column_stack([values[:, 0], values[:, ::-1]]), ["EXTRA", *NAMES[::-1]])
@@ -53,7 +55,9 @@ def test_columns_are_found_by_name(schema):
         schema.encode(values[:, :3], NAMES[:3])
 
 
-def test_an_unknown_category_becomes_missing_with_a_warning(schema, caplog):
+def test_an_unknown_category_becomes_missing_with_a_warning(
+    schema: TableSchema, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.WARNING):
         encoded = schema.encode(np.array([[60.0, 1, 2, 2.0], [60.0, 9.0, 2, 1]]), NAMES)
     assert encoded.observed[0].tolist() == [True, True, True, False]
@@ -61,7 +65,7 @@ def test_an_unknown_category_becomes_missing_with_a_warning(schema, caplog):
     assert "RACE holds [2.0], never seen" in caplog.text
 
 
-def test_constant_columns_are_left_out_and_said_so(caplog):
+def test_constant_columns_are_left_out_and_said_so(caplog: pytest.LogCaptureFixture) -> None:
     values = np.column_stack([table()[:, 0], np.full(60, 3.0), np.full(60, np.nan)])
     with caplog.at_level(logging.WARNING):
         fitted = TableSchema.fit(values, ["A", "B", "C"], ["continuous"] * 3)
@@ -71,7 +75,7 @@ def test_constant_columns_are_left_out_and_said_so(caplog):
         TableSchema.fit(values[:, 1:2], ["B"], ["continuous"])
 
 
-def test_a_schema_survives_json(schema):
+def test_a_schema_survives_json(schema: TableSchema) -> None:
     assert TableSchema.from_json(schema.to_json()) == schema
     for text in ("{", "[]", '{"names": []}', schema.to_json().replace('"AGE", ', "")):
         with pytest.raises(InputError, match="table schema"):
@@ -79,7 +83,7 @@ def test_a_schema_survives_json(schema):
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.5, 1.0])
-def test_any_share_of_cells_may_be_missing(schema, missing):
+def test_any_share_of_cells_may_be_missing(schema: TableSchema, missing: float) -> None:
     encoder = ClinicalEncoder(schema, ClinicalEncoderConfig(hidden=16))
     embedding = encoder.embed(table(7, seed=1, missing=missing), NAMES)
     assert embedding.shape == (7, 8)
@@ -87,7 +91,7 @@ def test_any_share_of_cells_may_be_missing(schema, missing):
     assert encoder.training
 
 
-def test_a_hidden_cell_looks_like_a_missing_one(schema):
+def test_a_hidden_cell_looks_like_a_missing_one(schema: TableSchema) -> None:
     encoder = ClinicalEncoder(schema, ClinicalEncoderConfig(hidden=16)).eval()
     values = table(5, seed=2, missing=0.0)
     hidden = torch.zeros(5, 4, dtype=torch.bool)
@@ -98,7 +102,7 @@ def test_a_hidden_cell_looks_like_a_missing_one(schema):
     assert torch.equal(a, encoder(schema.encode(blank, NAMES)))
 
 
-def test_the_loss_is_the_mean_over_hidden_observed_cells(schema):
+def test_the_loss_is_the_mean_over_hidden_observed_cells(schema: TableSchema) -> None:
     torch.manual_seed(0)
     encoder = ClinicalEncoder(schema, ClinicalEncoderConfig(hidden=16)).eval().double()
     encoded = schema.encode(table(9, seed=3), NAMES)
@@ -124,7 +128,7 @@ def test_the_loss_is_the_mean_over_hidden_observed_cells(schema):
     assert float(nothing) == 0.0
 
 
-def test_corruption_hides_its_share_of_observed_cells_only(schema):
+def test_corruption_hides_its_share_of_observed_cells_only(schema: TableSchema) -> None:
     encoder = ClinicalEncoder(schema, ClinicalEncoderConfig(hidden=16, corruption=0.3))
     encoded = schema.encode(table(4000, seed=4), NAMES)
     hidden = encoder.hide(encoded, torch.Generator().manual_seed(0))
@@ -133,7 +137,7 @@ def test_corruption_hides_its_share_of_observed_cells_only(schema):
     assert share == pytest.approx(0.3, abs=4 * (0.21 / 12800) ** 0.5)
 
 
-def test_training_learns_that_columns_agree():
+def test_training_learns_that_columns_agree() -> None:
     rng = np.random.default_rng(0)
     factor = rng.normal(size=400)
     values = np.column_stack([factor, factor, factor > 0]).astype(float)
@@ -146,7 +150,7 @@ def test_training_learns_that_columns_agree():
     optimiser = torch.optim.Adam(encoder.parameters(), 5e-3)
     for _ in range(120):
         optimiser.zero_grad()
-        encoder.reconstruction_loss(encoded, generator).backward()
+        encoder.reconstruction_loss(encoded, generator).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     hidden = torch.zeros(400, 3, dtype=torch.bool)
     hidden[:, 0] = True
@@ -156,6 +160,15 @@ def test_training_learns_that_columns_agree():
 
 
 @pytest.mark.parametrize("field", [{"latent": 0}, {"corruption": 1.0}, {"dropout": -0.1}])
-def test_impossible_configurations_are_refused(schema, field):
+def test_impossible_configurations_are_refused(schema: TableSchema, field: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(field))):
         ClinicalEncoder(schema, ClinicalEncoderConfig(**field))
+
+
+def test_a_number_may_follow_the_last_category() -> None:
+    values = table()[:, [1, 3, 0, 2]]
+    fitted = TableSchema.fit(
+        values, ["SEX", "RACE", "AGE", "PAIN"], [KINDS[i] for i in (1, 3, 0, 2)]
+    )
+    encoder = ClinicalEncoder(fitted, ClinicalEncoderConfig(hidden=16))
+    assert encoder(fitted.encode(values, ["SEX", "RACE", "AGE", "PAIN"])).isfinite().all()

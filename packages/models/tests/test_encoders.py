@@ -10,7 +10,7 @@ from spinmark_models.heads import Predictor, ProjectionHead
 SMALL = EncoderConfig(widths=(4, 8), embedding=6)
 
 
-def test_shapes_and_pyramid_at_the_demo_grid():
+def test_shapes_and_pyramid_at_the_demo_grid() -> None:
     encoder = build_encoder(EncoderConfig(), (24, 64, 72)).eval()
     output = encoder(torch.zeros(2, 1, 24, 64, 72))
     assert output.embedding.shape == (2, 128)
@@ -22,7 +22,7 @@ def test_shapes_and_pyramid_at_the_demo_grid():
     ("name", "kind"),
     [("group", nn.GroupNorm), ("batch", nn.BatchNorm3d), ("instance", nn.InstanceNorm3d)],
 )
-def test_the_norm_is_honoured_in_every_layer(name, kind):
+def test_the_norm_is_honoured_in_every_layer(name: str, kind: type) -> None:
     encoder = build_encoder(EncoderConfig(norm=name), (24, 64, 72))
     every = (nn.GroupNorm, nn.BatchNorm3d, nn.InstanceNorm3d, nn.LayerNorm)
     found = [m for m in encoder.modules() if isinstance(m, every)]
@@ -31,7 +31,7 @@ def test_the_norm_is_honoured_in_every_layer(name, kind):
     assert all(type(m) is kind for m in found)
 
 
-def test_space_to_depth_keeps_every_voxel_in_its_patch():
+def test_space_to_depth_keeps_every_voxel_in_its_patch() -> None:
     x = torch.arange(2 * 3 * 8 * 8.0).reshape(1, 2, 3, 8, 8)
     y = space_to_depth(x, (2, 4, 4))
     assert y.shape == (1, 64, 2, 2, 2)
@@ -41,23 +41,24 @@ def test_space_to_depth_keeps_every_voxel_in_its_patch():
     assert float(y.sum()) == float(x.sum())
 
 
-def test_memory_layout_does_not_change_the_embedding():
+def test_memory_layout_does_not_change_the_embedding() -> None:
     torch.manual_seed(0)
     encoder = build_encoder(SMALL, (5, 9, 10)).eval()
     x = torch.randn(3, 1, 5, 9, 10)
     one = encoder(x).embedding
-    two = encoder.to(memory_format=torch.contiguous_format)(x).embedding
+    encoder.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    two = encoder(x).embedding
     torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
 
 
-def test_groups_never_mix_examples():
+def test_groups_never_mix_examples() -> None:
     encoder = build_encoder(SMALL, (4, 8, 8)).eval()
     x = torch.randn(4, 1, 4, 8, 8)
     alone = encoder(x[:1]).embedding
     torch.testing.assert_close(encoder(x).embedding[:1], alone, rtol=1e-4, atol=1e-5)
 
 
-def test_every_parameter_gets_a_gradient():
+def test_every_parameter_gets_a_gradient() -> None:
     encoder = build_encoder(SMALL, (4, 8, 8))
     head = ProjectionHead(6, ProjectionConfig(hidden=5, out=3))
     predictor = Predictor(3, 2, hidden=4)
@@ -78,11 +79,13 @@ def test_every_parameter_gets_a_gradient():
         (EncoderConfig(), (8, 8), "three numbers"),
     ],
 )
-def test_impossible_configurations_are_refused(config, shape, words):
+def test_impossible_configurations_are_refused(
+    config: EncoderConfig, shape: tuple[int, int, int], words: str
+) -> None:
     with pytest.raises(InputError, match=words):
         build_encoder(config, shape)
 
 
-def test_another_grid_is_refused():
+def test_another_grid_is_refused() -> None:
     with pytest.raises(InputError, match="this encoder takes"):
         build_encoder(SMALL, (4, 8, 8))(torch.zeros(2, 1, 4, 8, 9))

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import torch
 
 from spinmark_models.clinical import ClinicalEncoder
 from spinmark_models.config import ClinicalEncoderConfig, EncoderConfig, IntensityRule
-from spinmark_models.encoders import build_encoder
+from spinmark_models.encoders import ImageEncoder, build_encoder
 from spinmark_models.errors import InputError
 from spinmark_models.export import load_clinical, load_encoder, save_clinical, save_encoder
 from spinmark_models.intensity import as_rule, intensity_window, normalise_intensity
@@ -15,7 +16,7 @@ from spinmark_models.tables import TableSchema
 CONFIG = EncoderConfig(widths=(4, 8), embedding=6)
 
 
-def write(folder, seed=0):
+def write(folder: Path, seed: int = 0) -> tuple[ImageEncoder, str]:
     torch.manual_seed(seed)
     encoder = build_encoder(CONFIG, (4, 8, 8))
     digest = save_encoder(
@@ -30,7 +31,7 @@ def write(folder, seed=0):
     return encoder, digest
 
 
-def test_a_loaded_encoder_gives_the_same_embedding(tmp_path):
+def test_a_loaded_encoder_gives_the_same_embedding(tmp_path: Path) -> None:
     encoder, digest = write(tmp_path / "encoder")
     loaded, spec = load_encoder(tmp_path / "encoder")
     x = torch.randn(2, 1, 4, 8, 8)
@@ -42,20 +43,20 @@ def test_a_loaded_encoder_gives_the_same_embedding(tmp_path):
     assert spec.extra == {"objective": "ssl"}
 
 
-def test_the_same_weights_make_the_same_bytes(tmp_path):
+def test_the_same_weights_make_the_same_bytes(tmp_path: Path) -> None:
     assert write(tmp_path / "a")[1] == write(tmp_path / "b")[1]
     for name in ("model.safetensors", "encoder.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-def test_damage_is_explained(tmp_path):
+def test_damage_is_explained(tmp_path: Path) -> None:
     write(tmp_path)
     page = tmp_path / "encoder.json"
     weights = tmp_path / "model.safetensors"
     good_page, good_weights = page.read_text(), weights.read_bytes()
     raw = json.loads(good_page)
 
-    def refused(words):
+    def refused(words: str) -> None:
         with pytest.raises(InputError, match=words) as caught:
             load_encoder(tmp_path)
         assert "\n" not in str(caught.value)
@@ -79,7 +80,7 @@ def test_damage_is_explained(tmp_path):
         load_encoder(tmp_path)
 
 
-def test_a_clinical_encoder_round_trips(tmp_path):
+def test_a_clinical_encoder_round_trips(tmp_path: Path) -> None:
     values = np.column_stack([np.arange(20.0), np.arange(20) % 2])
     schema = TableSchema.fit(values, ["AGE", "SEX"], ["continuous", "binary"])
     encoder = ClinicalEncoder(schema, ClinicalEncoderConfig(hidden=8, latent=3))
@@ -92,7 +93,7 @@ def test_a_clinical_encoder_round_trips(tmp_path):
         load_encoder(tmp_path)
 
 
-def test_intensity_follows_its_formula_and_ignores_scale():
+def test_intensity_follows_its_formula_and_ignores_scale() -> None:
     rng = np.random.default_rng(0)
     volume = rng.integers(0, 2000, (6, 20, 20)).astype(np.int16)
     rule = IntensityRule(low=5, high=95, mean=0.3, sd=0.2)
@@ -103,12 +104,12 @@ def test_intensity_follows_its_formula_and_ignores_scale():
     np.testing.assert_allclose(scaled, expected, atol=1e-4)
 
 
-def test_an_empty_or_flat_volume_stays_finite():
+def test_an_empty_or_flat_volume_stays_finite() -> None:
     assert intensity_window(np.zeros((2, 2, 2)), {}) == (0.0, 1.0)
     assert np.isfinite(normalise_intensity(np.full((2, 2, 2), 7), {})).all()
 
 
 @pytest.mark.parametrize("rule", [{"lo": 1}, {"low": 99, "high": 1}, {"sd": 0}])
-def test_impossible_rules_are_refused(rule):
+def test_impossible_rules_are_refused(rule: dict[str, float]) -> None:
     with pytest.raises(InputError):
         as_rule(rule)

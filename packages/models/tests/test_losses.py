@@ -1,11 +1,13 @@
 import math
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from spinmark_models.errors import InputError
 from spinmark_models.losses.clip import clip_chance, clip_loss
@@ -14,7 +16,7 @@ from spinmark_models.losses.regression import cosine_regression
 from spinmark_models.losses.relational import relational_distance
 
 
-def pair(n, d, seed=0):
+def pair(n: int, d: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     g = torch.Generator().manual_seed(seed)
     return (
         torch.randn(n, d, generator=g, dtype=torch.float64),
@@ -22,12 +24,15 @@ def pair(n, d, seed=0):
     )
 
 
-def unit(x):
-    x = x.numpy()
-    return x / np.linalg.norm(x, axis=1, keepdims=True)
+def unit(x: torch.Tensor) -> NDArray[np.float64]:
+    rows: NDArray[np.float64] = x.numpy()
+    normed: NDArray[np.float64] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return normed
 
 
-def nt_xent_by_hand(z1, z2, tau, groups=None):
+def nt_xent_by_hand(
+    z1: torch.Tensor, z2: torch.Tensor, tau: float, groups: list[int] | None = None
+) -> float:
     z = np.concatenate([unit(z1), unit(z2)])
     n = len(z1)
     g = np.arange(n) if groups is None else np.asarray(groups)
@@ -43,7 +48,9 @@ def nt_xent_by_hand(z1, z2, tau, groups=None):
     return total / (2 * n)
 
 
-def clip_by_hand(a, b, tau, lam, groups=None):
+def clip_by_hand(
+    a: torch.Tensor, b: torch.Tensor, tau: float, lam: float, groups: list[int] | None = None
+) -> float:
     s = unit(a) @ unit(b).T / tau
     n = len(s)
     g = np.arange(n) if groups is None else np.asarray(groups)
@@ -57,14 +64,14 @@ def clip_by_hand(a, b, tau, lam, groups=None):
 
 @pytest.mark.parametrize("tau", [0.1, 0.5, 1.0])
 @pytest.mark.parametrize("groups", [None, [0, 0, 1, 1, 2, 3, 3]])
-def test_nt_xent_equals_brute_force(tau, groups):
+def test_nt_xent_equals_brute_force(tau: float, groups: list[int] | None) -> None:
     z1, z2 = pair(7, 5)
     tensor = None if groups is None else torch.tensor(groups)
     expected = nt_xent_by_hand(z1, z2, tau, groups)
     assert float(nt_xent(z1, z2, tau, tensor)) == pytest.approx(expected, rel=1e-12)
 
 
-def test_nt_xent_equals_a_peer():
+def test_nt_xent_equals_a_peer() -> None:
     with warnings.catch_warnings():
         # The peer may use deprecated parts of its own dependencies while it loads.
         warnings.simplefilter("ignore")
@@ -75,30 +82,31 @@ def test_nt_xent_equals_a_peer():
     assert float(nt_xent(z1, z2, 0.2)) == pytest.approx(float(peer), rel=1e-6)
 
 
-def test_nt_xent_of_equal_embeddings_is_chance():
+def test_nt_xent_of_equal_embeddings_is_chance() -> None:
     z = torch.ones(9, 4)
     assert float(nt_xent(z, z, 0.1)) == pytest.approx(math.log(17), rel=1e-6)
     assert nt_xent_chance(9) == math.log(17)
 
 
-def test_nt_xent_is_finite_at_a_small_temperature_in_float32():
+def test_nt_xent_is_finite_at_a_small_temperature_in_float32() -> None:
     z1, z2 = (z.float().requires_grad_() for z in pair(32, 16))
     loss = nt_xent(z1, z2, 0.01)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     assert torch.isfinite(loss)
+    assert z1.grad is not None
     assert torch.isfinite(z1.grad).all()
     reference = nt_xent(z1.detach().double(), z2.detach().double(), 0.01)
     assert float(loss.detach()) == pytest.approx(float(reference), rel=1e-5)
 
 
-def test_nt_xent_with_every_negative_ignored_is_zero():
+def test_nt_xent_with_every_negative_ignored_is_zero() -> None:
     z1, z2 = pair(4, 3)
     assert float(nt_xent(z1, z2, 0.1, torch.zeros(4, dtype=torch.long))) == 0.0
 
 
 @pytest.mark.parametrize("lam", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("groups", [None, [0, 0, 1, 2, 2, 2]])
-def test_clip_equals_brute_force_in_both_directions(lam, groups):
+def test_clip_equals_brute_force_in_both_directions(lam: float, groups: list[int] | None) -> None:
     a, b = pair(6, 4, seed=1)
     tensor = None if groups is None else torch.tensor(groups)
     expected = clip_by_hand(a, b, 0.2, lam, groups)
@@ -106,7 +114,7 @@ def test_clip_equals_brute_force_in_both_directions(lam, groups):
     assert float(loss) == pytest.approx(expected, rel=1e-12)
 
 
-def test_clip_swaps_with_its_weight_and_meets_chance_and_scale():
+def test_clip_swaps_with_its_weight_and_meets_chance_and_scale() -> None:
     a, b = pair(6, 4, seed=2)
     torch.testing.assert_close(clip_loss(a, b, 0.2, lam=0.3), clip_loss(b, a, 0.2, lam=0.7))
     ones = torch.ones(6, 4)
@@ -117,7 +125,7 @@ def test_clip_swaps_with_its_weight_and_meets_chance_and_scale():
     torch.testing.assert_close(capped, clip_loss(a, b, 0.01))
 
 
-def test_relational_equals_brute_force():
+def test_relational_equals_brute_force() -> None:
     s, t = pair(6, 4, seed=4)[0], pair(6, 3, seed=5)[0]
     pairs = [(i, j) for i in range(6) for j in range(i + 1, 6)]
     ds = np.array([np.linalg.norm(s[i] - s[j]) for i, j in pairs])
@@ -127,21 +135,22 @@ def test_relational_equals_brute_force():
     assert float(relational_distance(s, t)) == pytest.approx(expected, rel=1e-12)
 
 
-def test_relational_ignores_scale_shift_and_rotation():
+def test_relational_ignores_scale_shift_and_rotation() -> None:
     s = pair(6, 4, seed=6)[0]
     q = torch.linalg.qr(pair(4, 4, seed=7)[0]).Q
     assert float(relational_distance(s, 3 * s @ q + 2)) == pytest.approx(0, abs=1e-24)
 
 
-def test_relational_survives_equal_rows():
+def test_relational_survives_equal_rows() -> None:
     s = torch.zeros(4, 3, requires_grad=True)
     loss = relational_distance(s, pair(4, 3)[0].float())
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     assert torch.isfinite(loss)
+    assert s.grad is not None
     assert torch.equal(s.grad, torch.zeros(4, 3))
 
 
-def test_cosine_regression_meets_its_ends():
+def test_cosine_regression_meets_its_ends() -> None:
     x = pair(5, 3)[0]
     assert float(cosine_regression(x, 2 * x)) == pytest.approx(0, abs=1e-12)
     assert float(cosine_regression(x, -x)) == pytest.approx(4)
@@ -156,29 +165,31 @@ def test_cosine_regression_meets_its_ends():
         lambda a, b: clip_loss(a, b, 0.3, lam=0.3),
     ],
 )
-def test_gradients_of_both_sides_equal_finite_differences(loss):
+def test_gradients_of_both_sides_equal_finite_differences(
+    loss: Callable[..., torch.Tensor],
+) -> None:
     a, b = (x.requires_grad_() for x in pair(4, 3, seed=8))
     assert torch.autograd.gradcheck(loss, (a, b))
 
 
 @pytest.mark.parametrize("loss", [relational_distance, cosine_regression])
-def test_gradients_reach_the_student_alone(loss):
+def test_gradients_reach_the_student_alone(loss: Callable[..., torch.Tensor]) -> None:
     student, teacher = (x.requires_grad_() for x in pair(4, 3, seed=8))
     fixed = teacher.detach()
     assert torch.autograd.gradcheck(lambda a: loss(a, fixed), (student,))
-    loss(student, teacher).backward()
+    loss(student, teacher).backward()  # type: ignore[no-untyped-call]
     assert teacher.grad is None
 
 
 @settings(deadline=None, max_examples=20)
 @given(st.permutations(range(6)), st.integers(0, 1000))
-def test_the_order_of_examples_does_not_matter(order, seed):
+def test_the_order_of_examples_does_not_matter(order: list[int], seed: int) -> None:
     a, b = pair(6, 4, seed=seed)
     for loss in (nt_xent, clip_loss, relational_distance, cosine_regression):
         torch.testing.assert_close(loss(a[order], b[order]), loss(a, b))
 
 
-def test_bad_shapes_are_refused_in_one_line():
+def test_bad_shapes_are_refused_in_one_line() -> None:
     a, b = pair(4, 3)
     for call in (
         lambda: nt_xent(a, b[:3]),

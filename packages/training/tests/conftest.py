@@ -6,6 +6,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+
 from spinmark_data.cohort.reader import Cohort
 from spinmark_data.cohort.store import SequenceVolumes, write_cohort
 from spinmark_data.splits import Split, split_hash

@@ -2,6 +2,7 @@ from itertools import islice
 
 import pytest
 import torch
+
 from spinmark_data.cohort.reader import Cohort
 from spinmark_data.splits import Split
 from spinmark_models.config import IntensityRule

@@ -2,6 +2,7 @@ import math
 from typing import Any
 
 import pytest
+
 from spinmark_training.doctor import examine
 
 HEALTHY = {

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from spinmark_models.losses.nt_xent import nt_xent
 from spinmark_training.config import OptimConfig
 from spinmark_training.module import chance_level, learning_rate_factor

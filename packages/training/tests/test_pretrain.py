@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 import torch
+
 from spinmark_data.cohort.reader import Cohort
 from spinmark_data.splits import Split, read_split, write_split
 from spinmark_models.export import load_encoder
@@ -44,9 +45,7 @@ def outcome(run: Path) -> tuple[str, str, str, str]:
 
 
 @pytest.fixture(scope="module")
-def calm(
-    world: World, make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def calm(world: World, make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nobody disturbed."""
     out = tmp_path_factory.mktemp("calm") / "run"
     summary = pretrain(*world, make_config(), out)
@@ -253,7 +252,7 @@ def test_a_run_that_has_seen_held_out_subjects_is_not_continued(
     frame["set"] = frame["set"].replace({"train": "test", "test": "train"})
     config = make_config()
     config.init_from = calm
-    with pytest.raises(InputError, match="init_from: .* subject s00, no training subject"):
+    with pytest.raises(InputError, match=r"init_from: .* subject s00, no training subject"):
         pretrain(cohort, Split(frame=frame, hash=""), config, tmp_path)
 
 
@@ -283,9 +282,7 @@ def test_what_is_held_out_cannot_reach_the_encoder(
     assert digest(tmp_path / "run" / "metrics.csv") != digest(calm / "metrics.csv")
 
 
-def test_an_easy_cohort_is_learnt(
-    world: World, make_config: MakeConfig, tmp_path: Path
-) -> None:
+def test_an_easy_cohort_is_learnt(world: World, make_config: MakeConfig, tmp_path: Path) -> None:
     config = make_config(steps=60, lr=1e-2)
     config.data.subjects_per_batch = 8
     config.augment = AugmentConfig(

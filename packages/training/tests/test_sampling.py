@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from spinmark_training.errors import InputError
 from spinmark_training.sampling import SubjectSampler, epoch_batches, epoch_order
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+
 from spinmark_data.cohort.reader import Cohort
 from spinmark_data.splits import Split
 from spinmark_models.config import IntensityRule

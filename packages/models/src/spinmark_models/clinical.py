@@ -61,7 +61,11 @@ class ClinicalEncoder(nn.Module):
         columns = len(schema.names)
         cardinalities = torch.tensor(schema.cardinalities)
         self.register_buffer("categorical", cardinalities > 0, persistent=False)
-        self.register_buffer("offsets", cardinalities.cumsum(0) - cardinalities, persistent=False)
+        # A number after the last category has no level of its own; its lookup, whose result is not
+        # used, must still lie within the table.
+        last = max(0, sum(schema.cardinalities) - 1)
+        offsets = (cardinalities.cumsum(0) - cardinalities).clamp(max=last)
+        self.register_buffer("offsets", offsets, persistent=False)
         spread = config.token**-0.5
         self.weight = nn.Parameter(torch.randn(columns, config.token) * spread)
         self.bias = nn.Parameter(torch.randn(columns, config.token) * spread)

@@ -10,7 +10,6 @@ from spinmark_models.config import (
     IntensityRule,
     ProjectionConfig,
 )
-
 from spinmark_training.augment.config import AugmentConfig
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
-from spinmark_models.config import IntensityRule
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from spinmark_models.config import IntensityRule
 from spinmark_training.augment.config import AugmentConfig
 from spinmark_training.errors import InputError
 from spinmark_training.sampling import Place, SubjectSampler, epoch_batches

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import xarray as xr
+
 from spinmark_models.config import IntensityRule
 from spinmark_models.encoders import ImageEncoder
-
 from spinmark_training.config import EmbedConfig
 from spinmark_training.errors import InputError
 from spinmark_training.sources import (

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from spinmark_models.config import ProjectionConfig
-from spinmark_models.encoders import ImageEncoder
-from spinmark_models.health import alignment, uniformity
-from spinmark_models.heads import ProjectionHead
-from spinmark_models.losses.nt_xent import nt_xent
 from torch import Tensor, nn
 
+from spinmark_models.config import ProjectionConfig
+from spinmark_models.encoders import ImageEncoder
+from spinmark_models.heads import ProjectionHead
+from spinmark_models.health import alignment, uniformity
+from spinmark_models.losses.nt_xent import nt_xent
 from spinmark_training.config import ObjectiveConfig, OptimConfig
 from spinmark_training.datamodule import Batch
 

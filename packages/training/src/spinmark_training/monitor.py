@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+
 from spinmark_models.config import IntensityRule
 from spinmark_models.encoders import ImageEncoder
 from spinmark_models.health import rankme
-
 from spinmark_training.config import MonitorConfig
 from spinmark_training.embed import embed_rows
 from spinmark_training.sources import CohortLike, ScanSource, SplitLike, scan_sets

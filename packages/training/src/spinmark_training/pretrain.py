@@ -17,10 +17,10 @@ from typing import Any
 import numba
 import torch
 from lightning.pytorch import Trainer
+
 from spinmark_models.config import IntensityRule
 from spinmark_models.encoders import ImageEncoder, build_encoder
 from spinmark_models.export import load_encoder, save_encoder
-
 from spinmark_training.config import PretrainConfig, RunConfig
 from spinmark_training.datamodule import SubjectDataModule
 from spinmark_training.doctor import examine

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+
 from spinmark_models.config import IntensityRule
 from spinmark_models.intensity import intensity_window
-
 from spinmark_training.errors import InputError
 
 

@@ -110,11 +110,7 @@ def fit_encoder(
     values, names = _arrays(table)
     try:
         kinds = [str(kind) for kind in table.dictionary["kind"]]
-        # Categories last: a number after them would ask the encoder for a level that it has not.
-        order = sorted(range(len(names)), key=lambda i: kinds[i] in ("binary", "nominal"))
-        schema = TableSchema.fit(
-            values[:, order], [names[i] for i in order], [kinds[i] for i in order]
-        )
+        schema = TableSchema.fit(values, names, kinds)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             encoder = ClinicalEncoder(schema, config.encoder)

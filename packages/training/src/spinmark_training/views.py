@@ -3,9 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 import torch
-from spinmark_models.config import IntensityRule
 from torch import Tensor
 
+from spinmark_models.config import IntensityRule
 from spinmark_training.augment.apply import apply
 from spinmark_training.augment.config import AugmentConfig
 from spinmark_training.augment.parameters import AugmentParameters, sample_parameters

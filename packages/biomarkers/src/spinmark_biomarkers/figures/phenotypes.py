@@ -92,5 +92,7 @@ def prototype_panel(
             low, high = np.quantile(middle, [0.01, 0.99])
             axes.imshow(middle, cmap="gray", vmin=low, vmax=max(high, low + 1e-6))
             axes.set_title(f"{phenotype}: {scan}", fontsize=6)
-    figure.suptitle("Scans nearest each phenotype's mean, one a subject, the same slice of each", fontsize=8)
+    figure.suptitle(
+        "Scans nearest each phenotype's mean, one a subject, the same slice of each", fontsize=8
+    )
     return figure

@@ -35,9 +35,7 @@ def write_prognosis(folder: Path, p: Prognosis) -> None:
         # Variable-length strings are stable in practice; zarr still warns of the missing spec.
         warnings.filterwarnings("ignore", message=".*does not have a Zarr V3 specification.*")
         tree.to_zarr(folder / "posterior.zarr", zarr_format=3, consolidated=False)
-        incidence.to_zarr(
-            folder / "cumulative_incidence.zarr", zarr_format=3, consolidated=False
-        )
+        incidence.to_zarr(folder / "cumulative_incidence.zarr", zarr_format=3, consolidated=False)
     p.metrics.to_parquet(folder / "metrics.parquet", index=False)
     p.risk.to_parquet(folder / "risk.parquet")
     text = json.dumps(p.diagnostics, indent=2, sort_keys=True)

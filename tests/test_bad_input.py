@@ -120,7 +120,17 @@ def test_a_cohort_of_another_schema_version(
         (["discover", "--embeddings", "DEMO/split", "--out", "OUT"], "spinmark/split"),
         (["embed", "--cohort", "DEMO/cohort", "--out", "OUT"], "--run"),
         (
-            "pretrain --data.sequence AX_T1 --cohort DEMO/cohort --split DEMO/split --out OUT".split(),
+            [
+                "pretrain",
+                "--data.sequence",
+                "AX_T1",
+                "--cohort",
+                "DEMO/cohort",
+                "--split",
+                "DEMO/split",
+                "--out",
+                "OUT",
+            ],
             "SAG_3D_DESS",
         ),
         (["discover", "--k", "900", "--embeddings", "DEMO/embeddings/ssl", "--out", "OUT"], "900"),

@@ -1,3 +1,5 @@
+from typing import Literal
+
 import pytest
 import torch
 from torch import nn
@@ -22,7 +24,9 @@ def test_shapes_and_pyramid_at_the_demo_grid() -> None:
     ("name", "kind"),
     [("group", nn.GroupNorm), ("batch", nn.BatchNorm3d), ("instance", nn.InstanceNorm3d)],
 )
-def test_the_norm_is_honoured_in_every_layer(name: str, kind: type) -> None:
+def test_the_norm_is_honoured_in_every_layer(
+    name: Literal["group", "batch", "instance"], kind: type
+) -> None:
     encoder = build_encoder(EncoderConfig(norm=name), (24, 64, 72))
     every = (nn.GroupNorm, nn.BatchNorm3d, nn.InstanceNorm3d, nn.LayerNorm)
     found = [m for m in encoder.modules() if isinstance(m, every)]

@@ -191,13 +191,14 @@ def test_the_order_of_examples_does_not_matter(order: list[int], seed: int) -> N
 
 def test_bad_shapes_are_refused_in_one_line() -> None:
     a, b = pair(4, 3)
-    for call in (
+    calls: list[Callable[[], torch.Tensor]] = [
         lambda: nt_xent(a, b[:3]),
         lambda: nt_xent(a, b, 0.0),
         lambda: clip_loss(a, b, lam=1.5),
         lambda: relational_distance(a, b[:2]),
         lambda: cosine_regression(a, b[:, :2]),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(InputError) as caught:
             call()
         assert "\n" not in str(caught.value)

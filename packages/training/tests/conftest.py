@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
+
 from spinmark_data.cohort.reader import Cohort
 from spinmark_data.cohort.store import SequenceVolumes, write_cohort
 from spinmark_data.splits import Split, split_hash
@@ -87,9 +88,7 @@ def make_world() -> Callable[..., tuple[Cohort, Split]]:
         if garbage:
             others = [SETS[int(name[1:]) % 4] != "train" for name in scans["subject_id"]]
             scans.loc[others, "scale"] = np.nan
-        volumes = SequenceVolumes(
-            volume=_volumes(garbage), scans=scans, spacing_mm=(3.0, 1.5, 1.5)
-        )
+        volumes = SequenceVolumes(volume=_volumes(garbage), scans=scans, spacing_mm=(3.0, 1.5, 1.5))
         write_cohort(folder, volumes={SEQUENCE: volumes}, tables=_tables(scans), provenance={})
         return Cohort.open(folder), _split()
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+
 from spinmark_data.cohort.reader import Cohort
 from spinmark_data.splits import Split, write_split
 from spinmark_models.export import load_encoder
@@ -53,7 +54,16 @@ def test_every_scan_is_labelled_by_cohort_and_split(
 ) -> None:
     cohort, split = world
     scans = cohort.scans("TINY")
-    for name in ("scan_id", "subject_id", "laterality", "joint_id", "visit", "rank", "days", "site"):
+    for name in (
+        "scan_id",
+        "subject_id",
+        "laterality",
+        "joint_id",
+        "visit",
+        "rank",
+        "days",
+        "site",
+    ):
         assert list(vectors[name].to_numpy()) == list(scans[name])
     by_subject = split.frame.set_index("subject_id").loc[scans["subject_id"]]
     assert list(vectors["set"].to_numpy()) == list(by_subject["set"])

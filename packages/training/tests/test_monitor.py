@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 from sklearn.neighbors import KNeighborsClassifier
+
 from spinmark_data.cohort.reader import Cohort
 from spinmark_data.splits import Split
 from spinmark_models.config import IntensityRule

@@ -166,7 +166,8 @@ def fit_run(
     steps, trainer_config = config.optim.steps, config.trainer
     if trainer_config.threads is not None:
         torch.set_num_threads(trainer_config.threads)
-        numba.set_num_threads(min(trainer_config.threads, numba.config.NUMBA_NUM_THREADS))
+        most = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+        numba.set_num_threads(min(trainer_config.threads, most))
     data = SubjectDataModule(
         source,
         subjects_per_batch=config.data.subjects_per_batch,

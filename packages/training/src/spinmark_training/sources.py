@@ -162,7 +162,8 @@ class ScanSource:
         if not self._allowed[rows].all():
             raise PermissionError("a scan outside the allowed sets was asked for")
         if self._cache is not None:
-            return self._cache[self._position[rows]]
+            kept: npt.NDArray[Any] = self._cache[self._position[rows]]
+            return kept
         return self._cohort.read(self.sequence, rows)
 
     def scale_offset(

@@ -76,7 +76,7 @@ class PhantomConfig:
     missed_visit: float = 0.03
     missing_baseline: float = 0.02
     missing_per_year: float = 0.01
-    write_labels: bool = False
+    write_labels: bool = True
     workers: int = 2
 
     def __post_init__(self) -> None:

@@ -296,15 +296,19 @@ def test_an_easy_cohort_is_learnt(world: World, make_config: MakeConfig, tmp_pat
     assert verdicts["loss"] == "ok"
 
 
-@pytest.mark.parametrize("lr", [1e30, 1e38])
-@pytest.mark.parametrize("steps", [1, 8])
 def test_divergence_names_the_learning_rate(
-    world: World, make_config: MakeConfig, tmp_path: Path, lr: float, steps: int
+    world: World, make_config: MakeConfig, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=r"^optim\.lr: .*use a lower one$"):
-        pretrain(*world, make_config(lr=lr, steps=steps), tmp_path)
+    with pytest.raises(InputError, match=r"^optim\.lr: [^\n]*use a lower one$"):
+        pretrain(*world, make_config(lr=1e30), tmp_path)
     assert not (tmp_path / "encoder").exists()
     assert not json.loads((tmp_path / "doctor.json").read_text())["healthy"]
+
+
+def test_weights_that_overflow_at_the_last_step_leave_an_unhealthy_run(
+    world: World, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    assert not pretrain(*world, make_config(lr=1e30, steps=1), tmp_path).doctor["healthy"]
 
 
 @pytest.mark.parametrize(
@@ -316,6 +320,7 @@ def test_divergence_names_the_learning_rate(
         ("optim", "steps", -1),
         ("optim", "lr", -1.0),
         ("optim", "lr", math.nan),
+        ("optim", "lr", 1e38),
         ("optim", "warmup", 1.5),
         ("optim", "weight_decay", -1.0),
         ("objective", "temperature", 0.0),

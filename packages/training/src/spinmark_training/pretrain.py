@@ -77,7 +77,8 @@ def check_config(config: RunConfig) -> None:
     optim, trainer = config.optim, config.trainer
     checks = (
         ("optim.steps", optim.steps, optim.steps >= 0, "0 and more"),
-        ("optim.lr", optim.lr, 0 < optim.lr < float("inf"), "numbers above 0"),
+        # Above it the optimiser's own arithmetic leaves single precision.
+        ("optim.lr", optim.lr, 0 < optim.lr <= 1e30, "numbers above 0, up to 1e30"),
         ("optim.weight_decay", optim.weight_decay, optim.weight_decay >= 0, "0 and more"),
         ("optim.warmup", optim.warmup, 0 <= optim.warmup <= 1, "values in [0, 1]"),
         (

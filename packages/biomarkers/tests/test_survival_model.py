@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,7 +20,8 @@ from spinmark_biomarkers.survival.model import (
     interval_breaks,
 )
 from spinmark_biomarkers.survival.predict import Hazard, cumulative_incidence, is_extrapolation
-from spinmark_biomarkers.survival.prognosis import METRICS, prognose, write_prognosis
+from spinmark_biomarkers.survival.prognosis import METRICS, prognose
+from spinmark_biomarkers.survival.store import read_prognosis, write_prognosis
 
 SMALL = SamplerConfig(tune=400, draws=400)
 YEAR = 365.25
@@ -126,11 +125,16 @@ def test_prognosis_scores_and_writes(prognosis, tmp_path):
     assert float(cif.min()) >= 0
     assert float(cif.sel(quantile=0.5).diff("time").min()) >= 0
     write_prognosis(tmp_path, p)
-    tree = xr.open_datatree(tmp_path / "posterior.zarr", engine="zarr", consolidated=False)
-    assert set(tree.children) == {"clinical", "both", "death"}
-    back = xr.open_zarr(tmp_path / "cumulative_incidence.zarr", consolidated=False)
-    np.testing.assert_array_equal(back["cif"], cif)
-    assert set(json.loads((tmp_path / "diagnostics.json").read_text())) == set(tree.children)
+    back = read_prognosis(tmp_path)
+    assert set(back.posteriors) == {"clinical", "both", "death"} == set(back.diagnostics)
+    np.testing.assert_array_equal(back.cif["cif"], cif)
+    np.testing.assert_array_equal(back.mean, p.mean)
+    np.testing.assert_array_equal(back.posteriors["both"]["beta"], p.posteriors["both"]["beta"])
+    pd.testing.assert_frame_equal(back.metrics, p.metrics)
+    pd.testing.assert_frame_equal(back.risk, p.risk, check_names=False)
+    (tmp_path / "risk.parquet").unlink()
+    with pytest.raises(InputError, match=r"no risk\.parquet"):
+        read_prognosis(tmp_path)
 
 
 def test_figures_are_drawn(prognosis, cohort, tmp_path):

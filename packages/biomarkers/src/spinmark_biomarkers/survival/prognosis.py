@@ -1,10 +1,8 @@
 """Several named models fitted on training and validation subjects and scored on test subjects."""
 
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -318,13 +316,3 @@ def _score(
             int((event & (time <= last)).sum()),
         )
     return pd.DataFrame(rows, columns=list(METRICS))
-
-
-def write_prognosis(folder: Path, p: Prognosis) -> None:
-    """Write the artefact's files (docs/schemas.md) into an existing folder."""
-    tree = xr.DataTree.from_dict(p.posteriors)
-    tree.to_zarr(folder / "posterior.zarr", zarr_format=3, consolidated=False)
-    p.cif.to_zarr(folder / "cumulative_incidence.zarr", zarr_format=3, consolidated=False)
-    p.metrics.to_parquet(folder / "metrics.parquet", index=False)
-    text = json.dumps(p.diagnostics, indent=2, sort_keys=True)
-    (folder / "diagnostics.json").write_text(text + "\n", encoding="utf-8")

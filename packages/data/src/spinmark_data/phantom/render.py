@@ -4,7 +4,7 @@ Tissues are painted from back to front, each by the share of the voxel that it c
 layers blur into their neighbours as partial volume does.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +41,11 @@ class RenderedScan:
     cartilage_mm: dict[str, float]
 
 
+Window = tuple[slice, slice, slice]
+_WHOLE: Window = (slice(None), slice(None), slice(None))
+_MARGIN_MM = 2.0
+
+
 class _Canvas:
     """Signal and labels of a slab while tissues are painted onto it."""
 
@@ -55,11 +60,14 @@ class _Canvas:
         inside = np.clip(np.float32(0.5) - distance * self._scale, 0, 1)
         return np.asarray(inside.mean(axis=0) if len(inside) > 1 else inside[0], np.float32)
 
-    def paint(self, tissue: str, label: str | None, cover: FloatArray) -> None:
-        """Lay a tissue over what is there."""
-        self.image += cover * (np.float32(self._signals[tissue]) - self.image)
+    def paint(
+        self, tissue: str, label: str | None, cover: FloatArray, window: Window = _WHOLE
+    ) -> None:
+        """Lay a tissue over what is there, or over a window of it."""
+        image = self.image[window]
+        image += cover * (np.float32(self._signals[tissue]) - image)
         if label is not None:
-            self.labels[cover > 0.5] = LABELS[label]
+            self.labels[window][cover > 0.5] = LABELS[label]
 
 
 def _rotation(angles: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -74,12 +82,54 @@ def _rotation(angles: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return turn
 
 
-def _distance(at: Coordinates, lesion: Lesion, stretch: tuple[float, float, float]) -> FloatArray:
-    return ellipsoid(at, lesion.centre, [lesion.radius * k for k in stretch])
+class _Windows:
+    """Finds the part of a slab that a small shape can touch, so that the rest is not computed.
+
+    Args:
+        at: The slab's coordinates, each `(k, z, y, x)`.
+    """
+
+    def __init__(self, at: Coordinates):
+        # Coordinates are affine in the grid, so along each axis the extremes lie at the corners.
+        corners = np.ix_(*((0, -1) for _ in at[0].shape))
+        self._ranges = []
+        for axis, values in ((1, at[0]), (2, at[1]), (3, at[2])):
+            others = tuple(i for i in range(4) if i != axis)
+            ends = values[corners]
+            first, last = (float(ends.take(i, axis=axis).mean(dtype=np.float64)) for i in (0, 1))
+            middle = np.linspace(first, last, values.shape[axis])
+            reach = np.ptp(ends, axis=others).max() / 2
+            self._ranges.append((middle - reach, middle + reach))
+
+    def ellipsoid(self, centre: Sequence[float], semi: Sequence[float]) -> Window | None:
+        """Return slices along `(z, y, x)` around an ellipsoid, or None where it is out of the slab."""
+        # The approximate distance grows more slowly off the axes: half the longest one again is ample.
+        return self.box(centre, [a + max(semi) / 2 for a in semi])
+
+    def box(self, centre: Sequence[float], half: Sequence[float]) -> Window | None:
+        """Return slices along `(z, y, x)` around a box, or None where it is out of the slab."""
+        found = []
+        for (low, high), c, a in zip(self._ranges, centre, half, strict=True):
+            reach = a + _MARGIN_MM
+            (inside,) = np.nonzero((high >= c - reach) & (low <= c + reach))
+            if not len(inside):
+                return None
+            found.append(slice(int(inside[0]), int(inside[-1]) + 1))
+        return found[0], found[1], found[2]
+
+
+def _cut(at: Coordinates, window: Window) -> Coordinates:
+    m, s, p = (values[(slice(None), *window)] for values in at)
+    return m, s, p
+
+
+def _semi(lesion: Lesion, stretch: tuple[float, float, float]) -> list[float]:
+    return [lesion.radius * k for k in stretch]
 
 
 def _paint(canvas: _Canvas, at: Coordinates, knee: Knee, found: tuple[Lesion, ...]) -> None:
     """Paint one slab, from the skin inwards."""
+    windows = _Windows(at)
     state, size = knee.state, knee.state.size
     m, s, p = at
     inflamed = np.float32(min(max(state.inflammation, 0.0), 4.0))
@@ -88,10 +138,12 @@ def _paint(canvas: _Canvas, at: Coordinates, knee: Knee, found: tuple[Lesion, ..
     canvas.paint("muscle", "muscle", canvas.cover(limb))
     canvas.paint("fat", "fat", canvas.cover(ellipsoid(at, (0, -20, 46), (15, 32, 14))))
     canvas.paint("tendon", "tendon", canvas.cover(tendons(at)))
-    hoffa = canvas.cover(ellipsoid(at, (0, -8, -25), (23, 17, 13)))
-    canvas.paint("hoffa", "fat_pad", hoffa)
+    pad = ((0, -8, -25), (23, 17, 13))
+    window = windows.ellipsoid(*pad)
+    if window is not None:
+        canvas.paint("hoffa", "fat_pad", canvas.cover(ellipsoid(_cut(at, window), *pad)), window)
 
-    femur, tibia, patella = knee.femur(at), knee.tibia(at), knee.patella(at)
+    femur, tibia = knee.femur(at), knee.tibia(at)
     femoral = knee.thickness("femoral_cartilage", at)
     film = femur - femoral - (0.5 + 0.9 * inflamed) * (femoral > 0.2) + (femoral <= 0.2)
     fluid = canvas.cover(np.maximum(film, np.abs(s + 18) - 26))
@@ -102,44 +154,75 @@ def _paint(canvas: _Canvas, at: Coordinates, knee: Knee, found: tuple[Lesion, ..
             pouches.append(((side * 33, -26, -14), (7 * grow, 16 * grow, 12 * grow)))
             pouches.append(((side * 18, -14, 38), (10 * grow, 10 * grow, 6 * grow)))
     for centre, semi in pouches:
-        np.maximum(fluid, canvas.cover(ellipsoid(at, centre, semi)), out=fluid)
+        window = windows.ellipsoid(centre, semi)
+        if window is not None:
+            part = fluid[window]
+            np.maximum(part, canvas.cover(ellipsoid(_cut(at, window), centre, semi)), out=part)
     canvas.paint("fluid", "fluid", fluid)
     for lesion in found:
-        if lesion.kind == "synovitis":
-            spot = canvas.cover(_distance(at, lesion, (1.4, 1.2, 0.7)))
-            canvas.paint("synovitis", "synovitis", spot)
+        radii = _semi(lesion, (1.4, 1.2, 0.7))
+        window = windows.ellipsoid(lesion.centre, radii) if lesion.kind == "synovitis" else None
+        if window is not None:
+            spot = canvas.cover(ellipsoid(_cut(at, window), lesion.centre, radii))
+            canvas.paint("synovitis", "synovitis", spot, window)
 
     for sign, name in ((1, "medial_meniscus"), (-1, "lateral_meniscus")):
-        canvas.paint("meniscus", name, canvas.cover(knee.meniscus(at, sign)))
-    for name in ("medial_tibial_cartilage", "lateral_tibial_cartilage"):
-        thick = knee.thickness(name, at)
-        shell = np.where(thick > 0.15, np.maximum(tibia - thick, s - 9), 9)
-        canvas.paint("cartilage", name, canvas.cover(shell))
+        window = windows.box((sign * 20, 0, 11), (20, 6, 26))
+        if window is not None:
+            ring = knee.meniscus(_cut(at, window), sign)
+            canvas.paint("meniscus", name, canvas.cover(ring), window)
+    for sign, name in ((1, "medial_tibial_cartilage"), (-1, "lateral_tibial_cartilage")):
+        window = windows.box((sign * 19.5, 0, 11), (14, 12, 18))
+        if window is not None:
+            near = _cut(at, window)
+            thick = knee.thickness(name, near)
+            shell = np.maximum(tibia[(slice(None), *window)] - thick, near[1] - 9)
+            shell = np.where(thick > 0.15, shell, 9)
+            canvas.paint("cartilage", name, canvas.cover(shell), window)
     shell = np.where(femoral > 0.15, femur - femoral, 9)
     canvas.paint("cartilage", "femoral_cartilage", canvas.cover(shell))
-    thick = knee.thickness("patellar_cartilage", at)
-    shell = np.where((thick > 0.15) & (p > -36.5), patella - thick, 9)
-    canvas.paint("cartilage", "patellar_cartilage", canvas.cover(shell))
+    front = windows.box((-1, -31, -36.5), (24, 26, 14))
+    if front is not None:
+        near = _cut(at, front)
+        patella = knee.patella(near)
+        thick = knee.thickness("patellar_cartilage", near)
+        shell = np.where((thick > 0.15) & (near[2] > -36.5), patella - thick, 9)
+        canvas.paint("cartilage", "patellar_cartilage", canvas.cover(shell), front)
 
     for lesion in found:
-        if lesion.kind == "osteophyte":
-            spur = _distance(at, lesion, (1.0, 0.9, 1.3))
-            canvas.paint("cortex", "osteophyte", canvas.cover(spur))
-            canvas.paint("osteophyte", None, canvas.cover(spur + 1.0))
-    bones = {"femur": femur, "tibia": tibia, "patella": patella, "fibula": knee.fibula(at)}
-    inner = np.zeros_like(hoffa)
-    for name, bone in bones.items():
-        canvas.paint("cortex", name, canvas.cover(bone))
+        radii = _semi(lesion, (1.0, 0.9, 1.3))
+        window = windows.ellipsoid(lesion.centre, radii) if lesion.kind == "osteophyte" else None
+        if window is not None:
+            spur = ellipsoid(_cut(at, window), lesion.centre, radii)
+            canvas.paint("cortex", "osteophyte", canvas.cover(spur), window)
+            canvas.paint("osteophyte", None, canvas.cover(spur + 1.0), window)
+    bones: list[tuple[str, FloatArray, Window]] = [
+        ("femur", femur, _WHOLE),
+        ("tibia", tibia, _WHOLE),
+    ]
+    if front is not None:
+        bones.append(("patella", patella, front))
+    behind = windows.box((-33, 60, 26), (8, 50, 8))
+    if behind is not None:
+        bones.append(("fibula", knee.fibula(_cut(at, behind)), behind))
+    inner = np.zeros_like(canvas.image)
+    for name, bone, place in bones:
+        canvas.paint("cortex", name, canvas.cover(bone), place)
         marrow = canvas.cover(bone + 0.9)
-        canvas.paint("marrow", None, marrow)
-        np.maximum(inner, marrow, out=inner)
+        canvas.paint("marrow", None, marrow, place)
+        np.maximum(inner[place], marrow, out=inner[place])
     for lesion in found:
-        if lesion.kind == "marrow":
+        radii = _semi(lesion, (1.0, 1.0, 1.2))
+        # Twice as wide: at two radii and more the fading below leaves nothing of it.
+        wide = [2 * a for a in radii]
+        window = windows.ellipsoid(lesion.centre, wide) if lesion.kind == "marrow" else None
+        if window is not None:
             # Ill-defined: oedema fades out over its radius and stays within the bone.
-            q = _distance(at, lesion, (1.0, 1.0, 1.2)) / np.float32(lesion.radius) + 1
-            fade = np.exp(np.float32(-0.7) * q**4).mean(axis=0) * inner
-            canvas.paint("lesion", None, np.asarray(fade * np.float32(lesion.depth), np.float32))
-            canvas.labels[fade > 0.5] = LABELS["marrow_lesion"]
+            q = ellipsoid(_cut(at, window), lesion.centre, radii) / np.float32(lesion.radius) + 1
+            fade = np.exp(np.float32(-0.7) * q**4).mean(axis=0) * inner[window]
+            share = np.asarray(fade * np.float32(lesion.depth), np.float32)
+            canvas.paint("lesion", None, share, window)
+            canvas.labels[window][fade > 0.5] = LABELS["marrow_lesion"]
 
 
 def render_scan(

@@ -63,7 +63,7 @@ def test_no_subject_is_on_two_sides_and_every_stage_agrees(demo: Path) -> None:
     split = read_split(demo / "split").frame
     assert split["subject_id"].is_unique
     sets = split.set_index("subject_id")["set"]
-    for name in ("distilled", "ssl", "voxel_pca_128"):
+    for name in ("distilled", "ssl", "voxel_pca"):
         vectors = open_embeddings(demo / "embeddings" / name)
         expected = sets.loc[vectors["subject_id"].to_numpy().astype(str)].to_numpy()
         assert (vectors["set"].to_numpy().astype(str) == expected).all()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 KEYS = ["subject_id", "laterality", "visit"]
+PCA_WIDTHS = (64, 128, 256)
 # Mean R2 differences that answer the demo's questions: does pretraining help, does the table, does
 # a table of other people's.
 COMPARISONS = (
@@ -92,16 +93,27 @@ def representations(
     """Return each representation as a matrix (scan x feature), the clinical table among them."""
     order = held.scans["scan_id"].to_numpy(dtype=object)
     matrices: dict[str, Floats] = {}
+    width = PCA_WIDTHS[0]
     for name, dataset in embeddings.items():
         index = pd.Index(dataset["scan_id"].to_numpy().astype(object))
         rows = index.get_indexer(pd.Index(order))
         if (rows < 0).any():
             raise InputError(f"--embeddings.{name}: holds other scans than the first embeddings")
-        matrices[name] = dataset["embedding"].to_numpy()[rows].astype(np.float64)
+        matrix = dataset["embedding"].to_numpy()[rows].astype(np.float64)
+        if dataset.attrs.get("objective") == "voxel_pca":
+            matrices |= _nested(name, matrix, width)
+        else:
+            matrices[name], width = matrix, matrix.shape[1]
     table = clinical_features(cohort, held.scans)
     kinds = dict(zip(table.dictionary["variable"], table.dictionary["kind"], strict=True))
     matrices["table"] = table_matrix(table.values, kinds, fit=held.fit)[0]
     return matrices
+
+
+def _nested(name: str, components: Floats, width: int) -> dict[str, Floats]:
+    """Return the leading components: as many as an encoder's features, and at fixed widths."""
+    parts = {name: components[:, :width]}
+    return parts | {f"{name}_{k}": components[:, :k] for k in PCA_WIDTHS if k != width}
 
 
 def residuals(matrices: Mapping[str, Floats], held: Held) -> dict[str, Floats]:

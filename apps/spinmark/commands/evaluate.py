@@ -74,11 +74,7 @@ def evaluate(args: Evaluate) -> dict[str, Any]:
 
     schema = json.loads((args.truth / "schema.json").read_text())
     cohort = Cohort.open(args.cohort)
-    embeddings = {
-        # The components as many as the embedding's width are the baseline proper.
-        name.replace("voxel_pca_128", "voxel_pca"): open_embeddings(path)
-        for name, path in args.embeddings.items()
-    }
+    embeddings = {name: open_embeddings(path) for name, path in args.embeddings.items()}
     joints = pd.read_parquet(args.truth / "joints.parquet")
     held = scoring.held_out(
         next(iter(embeddings.values())),

@@ -32,10 +32,9 @@ def main(argv: list[str]) -> int:
     inputs = run_inputs(args.cohort, args.split, from_run=args.from_run)
 
     def write(folder: Path) -> None:
-        from spinmark_training.distil import distil
-
         from spinmark_data.cohort.reader import Cohort
         from spinmark_data.splits import read_split
+        from spinmark_training.distil import distil
 
         cohort, split = Cohort.open(args.cohort), read_split(args.split)
         with progress("distil: steps") as bar:

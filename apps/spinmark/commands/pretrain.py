@@ -30,10 +30,9 @@ def main(argv: list[str]) -> int:
     inputs = run_inputs(args.cohort, args.split, init_from=args.init_from)
 
     def write(folder: Path) -> None:
-        from spinmark_training.pretrain import pretrain
-
         from spinmark_data.cohort.reader import Cohort
         from spinmark_data.splits import read_split
+        from spinmark_training.pretrain import pretrain
 
         with progress("pretrain: steps") as bar:
             pretrain(Cohort.open(args.cohort), read_split(args.split), args, folder, progress=bar)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from spinmark_data.phantom import render
@@ -23,6 +23,9 @@ severity = st.floats(0, 3.5)
     medial=st.floats(0, 1),
     seed=st.integers(0, 10_000),
     left=st.booleans(),
+)
+@example(
+    severities=(2e-311, 0.0, 1e-9, 0.0), size=1.0, shape=(0.0,) * 6, medial=0.0, seed=0, left=False
 )
 def test_windows_leave_every_voxel_as_it_was(
     monkeypatch: pytest.MonkeyPatch,

@@ -11,6 +11,8 @@ import numpy as np
 
 from spinmark_data.phantom.state import JointState
 
+LEAST_MM = 1e-3
+
 
 @dataclass(frozen=True, kw_only=True)
 class Lesion:
@@ -129,4 +131,5 @@ def lesions(state: JointState) -> tuple[Lesion, ...]:
     found: list[Lesion] = []
     for i, make in enumerate(makers):
         found += make(state, np.random.default_rng(np.random.SeedSequence([state.lesion_seed, i])))
-    return tuple(found)
+    # Below a micrometre there is nothing to see, and float32 has no room for one over its square.
+    return tuple(lesion for lesion in found if lesion.radius > LEAST_MM)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from spinmark_data.phantom import signal
 from spinmark_data.phantom.anatomy import LABELS, Coordinates, FloatArray, Knee, ellipsoid, tendons
-from spinmark_data.phantom.disease import Lesion, lesions
+from spinmark_data.phantom.disease import LEAST_MM, Lesion, lesions
 from spinmark_data.phantom.state import Grid, JointState, ScannerStyle
 
 # The field of view of a joint crop is centred above and before the joint line, so that the patella
@@ -149,7 +149,7 @@ def _paint(canvas: _Canvas, at: Coordinates, knee: Knee, found: tuple[Lesion, ..
     fluid = canvas.cover(np.maximum(film, np.abs(s + 18) - 26))
     grow = float(inflamed) / 3
     pouches = [((0, -46, -27), (16 + 14 * grow, 6 + 12 * grow, 1.2 + 7 * grow))]
-    if inflamed > 0:
+    if inflamed > LEAST_MM:
         for side in (1, -1):
             pouches.append(((side * 33, -26, -14), (7 * grow, 16 * grow, 12 * grow)))
             pouches.append(((side * 18, -14, 38), (10 * grow, 10 * grow, 6 * grow)))

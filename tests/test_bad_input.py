@@ -12,7 +12,7 @@ import pytest
 
 from spinmark.__main__ import main
 
-pytestmark = [pytest.mark.multiproc, pytest.mark.xdist_group("demo")]
+pytestmark = pytest.mark.multiproc
 
 # A line of progress, such as "ingest: series: 3 of 9 (1 s)".
 PROGRESS = re.compile(r": \d+ of \d+ \(\d+ s\)$")

@@ -21,11 +21,7 @@ from spinmark_data.splits import read_split
 LATENTS = {"bone", "cartilage", "inflammation", "hypertrophy"}
 ARMS = {"distilled", "ssl", "untrained", "voxel_pca", "table", "shuffled"}
 
-pytestmark = [
-    pytest.mark.multiproc,
-    # One process builds the demo that all of these look at.
-    pytest.mark.xdist_group("demo"),
-]
+pytestmark = pytest.mark.multiproc
 
 
 @pytest.fixture(scope="module")

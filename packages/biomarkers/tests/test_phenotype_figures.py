@@ -21,7 +21,7 @@ def found():
     frame["subject_id"] = [f"S{i // 2}" for i in range(80)]
     frame["laterality"] = ["R", "L"] * 40
     ds = from_frame(frame, fitted_subjects=[f"S{i}" for i in range(30)])
-    config = DiscoverConfig(k=2, bootstrap=3, splits=1, null=19, permutations=19)
+    config = DiscoverConfig(k=2, bootstrap=3, splits=1, null_draws=19, permutations=19)
     return ds, discover(ds, config)
 
 

@@ -42,7 +42,7 @@ def test_two_processes_equal_one_in_loss_and_gradient(
     tmp_path: Path, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The spawned processes import this very file by its name below the root.
-    monkeypatch.setenv("PYTHONPATH", str(pytestconfig.rootpath))
+    monkeypatch.syspath_prepend(str(pytestconfig.rootpath))
     mp.spawn(work, args=(str(tmp_path),), nprocs=2)  # type: ignore[attr-defined, no-untyped-call]
     parts = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     for k in range(3):

@@ -15,7 +15,8 @@ from spinmark_models.losses.gather import gather_rows
 def _relative_distances(x_ND: Tensor) -> Tensor:
     """Distances of all pairs i < j over their mean; zeros where all rows are equal."""
     i, j = torch.triu_indices(x_ND.shape[0], x_ND.shape[0], offset=1, device=x_ND.device)
-    squared = (x_ND[i] - x_ND[j]).square().sum(dim=1)
+    # Rows picked by index would be added up by threads in any order on the way back: broadcast instead.
+    squared = (x_ND[:, None] - x_ND[None]).square().sum(dim=2)[i, j]
     # The square root has an infinite slope at 0; equal rows get distance 0 and no gradient.
     apart = squared > 0
     distances = torch.where(apart, squared.where(apart, torch.ones_like(squared)).sqrt(), 0.0)

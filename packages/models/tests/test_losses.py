@@ -189,6 +189,24 @@ def test_the_order_of_examples_does_not_matter(order: list[int], seed: int) -> N
         torch.testing.assert_close(loss(a[order], b[order]), loss(a, b))
 
 
+@pytest.mark.parametrize("loss", [nt_xent, clip_loss, relational_distance, cosine_regression])
+def test_two_threads_give_the_same_gradient_every_time(loss: Callable[..., torch.Tensor]) -> None:
+    # Large enough that torch shares the work out; an indexed row would be added up in any order.
+    a, b = (x.float() for x in pair(96, 128, seed=9))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        gradients = set()
+        for _ in range(40):
+            student = a.clone().requires_grad_()
+            loss(student, b).backward()  # type: ignore[no-untyped-call]
+            assert student.grad is not None
+            gradients.add(student.grad.numpy().tobytes())
+    finally:
+        torch.set_num_threads(threads)
+    assert len(gradients) == 1
+
+
 def test_bad_shapes_are_refused_in_one_line() -> None:
     a, b = pair(4, 3)
     calls: list[Callable[[], torch.Tensor]] = [

@@ -14,12 +14,9 @@ from spinmark_models.losses.gather import gather_rows
 
 def _relative_distances(x_ND: Tensor) -> Tensor:
     """Distances of all pairs i < j over their mean; zeros where all rows are equal."""
-    i, j = torch.triu_indices(x_ND.shape[0], x_ND.shape[0], offset=1, device=x_ND.device)
-    # Rows picked by index would be added up by threads in any order on the way back: broadcast instead.
-    squared = (x_ND[:, None] - x_ND[None]).square().sum(dim=2)[i, j]
-    # The square root has an infinite slope at 0; equal rows get distance 0 and no gradient.
-    apart = squared > 0
-    distances = torch.where(apart, squared.where(apart, torch.ones_like(squared)).sqrt(), 0.0)
+    # Rows picked by index would be added up by threads in any order on the way back; pdist goes by
+    # columns, and gives equal rows, where the root's slope is infinite, no gradient.
+    distances = F.pdist(x_ND)
     return distances / distances.mean().clamp_min(torch.finfo(x_ND.dtype).tiny)
 
 

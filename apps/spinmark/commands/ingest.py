@@ -27,7 +27,8 @@ class Ingest(IngestConfig):
 def main(argv: list[str]) -> int:
     """Run the command."""
     args = cli.parse("ingest", Ingest, argv, aliases={"--dry-run": ["--dry_run", "true"]})
-    from spinmark_data.ingest.run import ingest, plan
+    from spinmark_data.ingest.plan import plan
+    from spinmark_data.ingest.run import ingest
 
     listing = artefacts.listing_hash(args.release)
     if args.dry_run:

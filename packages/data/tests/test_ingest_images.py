@@ -10,9 +10,10 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from spinmark_data.cohort.reader import Cohort
 from spinmark_data.errors import InputError
-from spinmark_data.ingest import run
+from spinmark_data.ingest import staging
 from spinmark_data.ingest.config import IngestConfig
-from spinmark_data.ingest.run import ingest, plan
+from spinmark_data.ingest.plan import plan
+from spinmark_data.ingest.run import ingest
 
 SHAPE = (4, 6, 5)
 SECRET = "Zzyzxsecret"
@@ -97,7 +98,7 @@ def test_voxels_come_back_and_left_is_mirrored_and_nobody_is_named(tmp_path: Pat
 def test_interrupted_and_resumed_is_as_undisturbed(tmp_path: Path, monkeypatch) -> None:
     release(tmp_path / "r")
     ingest(tmp_path / "r", tmp_path / "a", IngestConfig(workers=1))
-    stage, calls = run.stage, []
+    stage, calls = staging.stage, []
 
     def full(*args):
         calls.append(args[2].name)
@@ -105,7 +106,7 @@ def test_interrupted_and_resumed_is_as_undisturbed(tmp_path: Path, monkeypatch) 
             raise OSError(errno.ENOSPC, "no space")
         return stage(*args)
 
-    monkeypatch.setattr(run, "stage", full)
+    monkeypatch.setattr(staging, "stage", full)
     with pytest.raises(InputError, match="the disk is full"):
         ingest(tmp_path / "r", tmp_path / "b", IngestConfig(workers=1))
     assert not (tmp_path / "b/cohort.json").exists()

@@ -1,6 +1,10 @@
 """The cohort artefact: its store of volumes, its tables and its reader.
 
-- `manifest`: `cohort.json`, its checksums and its content hash.
-- `store`: volumes into `images.zarr`, frames into `tables/`, one owner a shard.
-- `reader`: `Cohort`, which opens all of it lazily.
+- `reader`: `Cohort`, which opens a generation lazily.
+- `volumes`, `direct`: boxes of voxels, through zarr-python or straight from local shards.
+- `store`: writing a cohort; `encode`: volumes and coordinates as files of a Zarr store.
+- `scans`: the scan table.
+- `ledger`: what was done to which source.
+- `manifest`: `cohort.json`, its generations and its content hash.
+- `location`: a local folder or a prefix of an object store.
 """

@@ -1,72 +1,109 @@
-"""`cohort.json`: what a cohort holds, its checksums and the hash that others pin."""
+"""`cohort.json`: which generation of a cohort stands, what it holds and the hash that others pin.
+
+A cohort grows by generations. Each entry of `generations` tells what one of them holds; the last one
+stands. Replacing this one small file is what makes a new generation appear, so that a reader finds
+the old one whole or the new one whole.
+"""
 
 import hashlib
 import json
-import os
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from spinmark_data.cohort.location import Folder
 from spinmark_data.errors import InputError
 
 SCHEMA = "spinmark/cohort"
-VERSION = 1
+VERSION = 2
 FILE = "cohort.json"
 IMAGES = "images.zarr"
 TABLES = "tables"
+LEDGER = "ledger.jsonl"
 
 
-def sha256_file(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def sha256(data: bytes) -> str:
+    """The sha256 of bytes, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
 
 
-def checksums(path: Path) -> dict[str, str]:
-    """The sha256 of every image and table file of a cohort, by path within it."""
-    files = sorted(
-        file for part in (IMAGES, TABLES) for file in (path / part).rglob("*") if file.is_file()
-    )
-    return {file.relative_to(path).as_posix(): sha256_file(file) for file in files}
+def digest(value: Any) -> str:
+    """The sha256 of what JSON holds, whatever the order of its keys."""
+    return sha256(json.dumps(value, sort_keys=True).encode())
 
 
-def content_hash(sums: Mapping[str, str]) -> str:
-    """One sha256 over the names and checksums of all files."""
-    text = "".join(f"{name} {sums[name]}\n" for name in sorted(sums))
-    return hashlib.sha256(text.encode()).hexdigest()
+def tables_folder(generation: int) -> str:
+    """Where a generation keeps its tables; those of earlier ones stay where they are."""
+    return TABLES if generation == 1 else f"{TABLES}-{generation}"
 
 
-def write_manifest(
-    path: Path, *, sequences: Mapping[str, Any], provenance: Mapping[str, Any], generation: int = 1
+def volumes_digest(rows: Iterable[Mapping[str, Any]]) -> str:
+    """One sha256 over the stored volumes: whose they are and their checksums, in any order.
+
+    Args:
+        rows: Rows of the ledger; what made them (code, configuration) does not count.
+    """
+    keys = ("scan_id", "sequence", "index", "crc32c", "bytes")
+    return digest(sorted([row[key] for key in keys] for row in rows))
+
+
+def describe(
+    *,
+    generation: int,
+    sequences: Mapping[str, Any],
+    checksums: Mapping[str, str],
+    provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write `cohort.json`, last and atomically, and return what it holds."""
-    sums = checksums(path)
+    """What `cohort.json` says of one generation.
+
+    Args:
+        generation: Its number, from 1.
+        sequences: By name: `shape`, `spacing_mm` and `scans`.
+        checksums: By name, of tables, coordinates and ledger; the content's hash is over these.
+        provenance: Where it came from; not part of the hash.
+    """
+    entry = {
+        "generation": generation,
+        "sequences": dict(sequences),
+        "tables": tables_folder(generation),
+        "checksums": dict(sorted(checksums.items())),
+    }
+    named = {name.removeprefix(f"{entry['tables']}/"): s for name, s in checksums.items()}
+    content = digest({"sequences": entry["sequences"], "checksums": named})
+    return {**entry, "hash": content, "provenance": dict(provenance)}
+
+
+def write_manifest(folder: Folder, generations: list[dict[str, Any]], store: str) -> dict[str, Any]:
+    """Write `cohort.json`, last and at once, and return what it holds."""
     manifest = {
         "schema": SCHEMA,
         "version": VERSION,
-        "generation": generation,
-        "hash": content_hash(sums),
-        "sequences": dict(sequences),
-        "provenance": dict(provenance),
-        "checksums": sums,
+        "store": store,
+        **generations[-1],
+        "generations": generations,
     }
-    beside = path / f".{FILE}.new"
-    beside.write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(beside, path / FILE)  # noqa: PTH105 - the one call that replaces atomically
+    text = json.dumps(manifest, indent=1, sort_keys=True) + "\n"
+    folder.write(FILE, text.encode())
     return manifest
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(folder: Folder, generation: int | None = None) -> dict[str, Any]:
     """Read and check `cohort.json`.
 
+    Args:
+        folder: The cohort.
+        generation: Which; the last by default.
+
     Raises:
-        InputError: There is none, it is not JSON, or it is of another schema or version.
+        InputError: There is none, it is not JSON, it is of another schema or version, or it has no
+            such generation.
     """
-    file = path / FILE
-    if not file.is_file():
-        raise InputError(f"{path} holds no {FILE}; give a folder that `spinmark ingest` wrote.")
+    file = f"{folder.url}/{FILE}"
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
+        manifest = json.loads(folder.read(FILE))
+    except FileNotFoundError:
+        raise InputError(
+            f"{folder.url} holds no {FILE}; give a folder that `spinmark ingest` wrote."
+        ) from None
     except (OSError, ValueError) as error:
         raise InputError(f"{file} cannot be read ({error}); ingest the release again.") from None
     found = (
@@ -79,4 +116,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
             f"{file} is of schema {found[0]!r} version {found[1]!r}; this spinmark reads "
             f"'{SCHEMA}' version {VERSION}: ingest the release again."
         )
-    return dict(manifest)
+    if generation is None:
+        return dict(manifest)
+    for entry in manifest["generations"]:
+        if entry["generation"] == generation:
+            return {**manifest, **entry}
+    known = [entry["generation"] for entry in manifest["generations"]]
+    raise InputError(f"{file} has no generation {generation}; there are {known}.")

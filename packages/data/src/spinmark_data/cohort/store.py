@@ -1,35 +1,35 @@
-"""Writing a cohort: one scan a shard, one owner a shard.
-
-Two processes that each write half of one shard lose voxels without a word, so the store offers no
-partial writes: `create_volume` lays out the arrays once, `write_scan` writes one whole shard.
-"""
+"""Writing a cohort: whole shards, coordinates, tables, ledger, and the manifest last."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import pandas as pd
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec
 
-from spinmark_data.cohort.manifest import FILE, IMAGES, TABLES, write_manifest
+from spinmark_data.cohort.encode import encode_root, encode_sequence, encode_shard, shard_key
+from spinmark_data.cohort.ledger import Record, code_hash, write_ledger
+from spinmark_data.cohort.location import Folder, locate
+from spinmark_data.cohort.manifest import (
+    FILE,
+    IMAGES,
+    describe,
+    digest,
+    sha256,
+    tables_folder,
+    volumes_digest,
+    write_manifest,
+)
+from spinmark_data.cohort.scans import complete_scans as complete_scans
 from spinmark_data.errors import InputError
 from spinmark_data.ingest.tableset import COLUMNS, empty_table
 
-TEXT = ("scan_id", "subject_id", "laterality", "joint_id", "visit", "site", "scanner")
-SCAN_COLUMNS: Mapping[str, str] = {
-    **dict.fromkeys(TEXT, "object"),
-    "rank": "int64",
-    "days": "float64",
-    "scale": "float64",
-    "offset": "float64",
-    "mirrored": "bool",
-    "source_sha256": "object",
-}
-INNER_CHUNK = (32, 64, 64)
+Where = str | Path | Folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,70 +54,10 @@ class SequenceVolumes:
     echo_time_ms: NDArray[np.float64] | None = None
 
 
-def complete_scans(scans: pd.DataFrame, sequence: str) -> pd.DataFrame:
-    """Scan rows with every column of the schema, identifiers derived where they are absent."""
-    defaults: dict[str, Any] = {
-        "laterality": "",
-        "visit": "V00",
-        "rank": 0,
-        "days": np.nan,
-        "site": "",
-        "scanner": "",
-        "scale": 1.0,
-        "offset": 0.0,
-        "mirrored": False,
-        "source_sha256": "",
-    }
-    if "subject_id" not in scans.columns:
-        raise InputError(
-            f"Scans of '{sequence}' have columns {list(scans.columns)}; 'subject_id' is needed."
-        )
-    full = scans.reset_index(drop=True).copy()
-    for column, value in defaults.items():
-        if column not in full.columns:
-            full[column] = value
-    subject, side = full["subject_id"].astype(str), full["laterality"].astype(str)
-    full["joint_id"] = subject + ":" + side
-    tail = full["visit"].astype(str) + f":{sequence}:" + full["rank"].astype(int).astype(str)
-    full["scan_id"] = full["joint_id"] + ":" + tail
-    return pd.DataFrame(
-        {
-            column: full[column].astype(str).astype(object)
-            if dtype == "object"
-            else full[column].astype(dtype)  # type: ignore[call-overload]
-            for column, dtype in SCAN_COLUMNS.items()
-        }
-    )
-
-
-def _array(
-    group: zarr.Group, name: str, data: NDArray[Any] | list[str], dims: Sequence[str]
-) -> None:
-    if isinstance(data, list):
-        array = group.create_array(
-            name,
-            shape=(len(data),),
-            dtype="string",
-            chunks=(max(len(data), 1),),
-            dimension_names=list(dims),
-        )
-        if data:
-            array[:] = np.array(data, dtype=object)
-        return
-    array = group.create_array(
-        name,
-        shape=data.shape,
-        dtype=data.dtype,
-        chunks=tuple(max(n, 1) for n in data.shape),
-        dimension_names=list(dims),
-    )
-    array[...] = data
-
-
 def create_volume(
-    path: Path, sequence: str, *, shape: tuple[int, ...], count: int, dtype: np.dtype[Any]
+    path: Where, sequence: str, *, shape: Sequence[int], count: int, dtype: np.dtype[Any]
 ) -> None:
-    """Lay out the volumes of one sequence, empty.
+    """Lay out the volumes of one sequence, empty; `write_coordinates` fills in whose they are.
 
     Args:
         path: The cohort's folder.
@@ -129,32 +69,23 @@ def create_volume(
     Raises:
         InputError: The type is not an integer type.
     """
-    if dtype.kind not in "iu":
-        raise InputError(f"Volumes of '{sequence}' are {dtype}; integers are stored.")
-    root = zarr.open_group(path / IMAGES, mode="a", zarr_format=3)
-    group = root.create_group(sequence, overwrite=True)
-    inner = (1,) * (len(shape) - 3) + tuple(
-        min(n, size) for n, size in zip(INNER_CHUNK, shape[-3:], strict=True)
+    nameless = complete_scans(pd.DataFrame({"subject_id": [""] * count}), sequence)
+    affine = np.broadcast_to(np.eye(4), (count, 4, 4))
+    _put(path, encode_root())
+    _put(
+        path,
+        encode_sequence(sequence, shape=shape, dtype=dtype, scans=nameless, affine=affine),
     )
-    # A shard holds whole inner chunks, so its extent is rounded up; the array's shape is not.
-    shard = tuple(-(-size // n) * n for n, size in zip(inner, shape, strict=True))
-    dims = ["scan", *(["echo"] if len(shape) == 4 else []), "z", "y", "x"]
-    group.create_array(
-        "volume",
-        shape=(count, *shape),
-        dtype=dtype,
-        chunks=(1, *inner),
-        shards=(1, *shard),
-        compressors=BloscCodec(
-            cname="lz4", clevel=5, shuffle="bitshuffle", typesize=dtype.itemsize
-        ),
-        dimension_names=dims,
-        attributes={"coordinates": " ".join(SCAN_COLUMNS)},
-    )
+
+
+def _put(path: Where, files: Mapping[str, bytes]) -> None:
+    folder = locate(path)
+    for key, data in files.items():
+        folder.write(f"{IMAGES}/{key}", data)
 
 
 def write_coordinates(
-    path: Path,
+    path: Where,
     sequence: str,
     *,
     scans: pd.DataFrame,
@@ -170,78 +101,177 @@ def write_coordinates(
         affine: `(scan, 4, 4)` to LPS mm.
         echo_time_ms: `(scan, echo)`.
     """
-    group = zarr.open_group(path / IMAGES, path=sequence, mode="r+", zarr_format=3)
-    for column, kind in SCAN_COLUMNS.items():
-        values = scans[column]
-        _array(group, column, values.tolist() if kind == "object" else values.to_numpy(), ["scan"])
-    _array(group, "affine", affine.astype(np.float64), ["scan", "row", "column"])
-    if echo_time_ms is not None:
-        _array(group, "echo_time_ms", echo_time_ms.astype(np.float64), ["scan", "echo"])
+    array = _volume(path, sequence)
+    files = encode_sequence(
+        sequence,
+        shape=array.shape[1:],
+        dtype=array.dtype,
+        scans=scans,
+        affine=affine,
+        echo_time_ms=echo_time_ms,
+    )
+    _put(path, files)
 
 
-def write_scan(path: Path, sequence: str, index: int, volume: NDArray[Any]) -> None:
+def _volume(path: Where, sequence: str) -> Any:
+    return zarr.open_array(locate(path).zarr_store(IMAGES), path=f"{sequence}/volume", mode="r")
+
+
+def write_scan(path: Where, sequence: str, index: int, volume: NDArray[Any]) -> None:
     """Write one whole scan, that is one whole shard.
 
     Raises:
-        InputError: The volume has another shape than the store's.
+        InputError: The volume has another shape or type than the store's.
     """
-    array = zarr.open_array(path / IMAGES, path=f"{sequence}/volume", mode="r+", zarr_format=3)
-    if array.shape[1:] != volume.shape:
+    array = _volume(path, sequence)
+    if array.shape[1:] != volume.shape or array.dtype != volume.dtype:
         raise InputError(
-            f"A volume of shape {volume.shape} for '{sequence}', which holds {array.shape[1:]}."
+            f"A volume of {volume.dtype} {volume.shape} for '{sequence}', which holds {array.dtype} "
+            f"{array.shape[1:]}."
         )
-    array[index] = volume
+    key = shard_key(sequence, index, volume.ndim)
+    locate(path).write(f"{IMAGES}/{key}", encode_shard(volume))
 
 
-def write_tables(path: Path, tables: Mapping[str, pd.DataFrame]) -> None:
-    """Write every table of the schema as Parquet, an empty one where none is given.
+def write_tables(
+    path: Where, tables: Mapping[str, pd.DataFrame], generation: int = 1
+) -> dict[str, str]:
+    """Write every table of the schema, empty where none is given.
+
+    Args:
+        path: The cohort's folder.
+        tables: Frames by name.
+        generation: Whose tables they are; those of other generations are left alone.
+
+    Returns:
+        The sha256 of each file, by its path within the cohort.
 
     Raises:
         InputError: A table has a name that the schema does not know.
     """
     if unknown := sorted(set(tables) - set(COLUMNS)):
         raise InputError(f"Unknown tables {unknown}. Known tables are {sorted(COLUMNS)}.")
-    folder = path / TABLES
-    folder.mkdir(parents=True, exist_ok=True)
+    folder, sums = locate(path), {}
     for name in COLUMNS:
         frame = tables.get(name, empty_table(name))
-        frame.reset_index(drop=True).to_parquet(folder / f"{name}.parquet", index=False)
+        content = BytesIO()
+        frame.reset_index(drop=True).to_parquet(content, index=False)
+        file = f"{tables_folder(generation)}/{name}.parquet"
+        folder.write(file, content.getvalue())
+        sums[file] = sha256(content.getvalue())
+    return sums
+
+
+def coordinates_digest(
+    scans: pd.DataFrame,
+    affine: NDArray[np.float64],
+    echo_time_ms: NDArray[np.float64] | None = None,
+) -> str:
+    """One sha256 over what is known of each scan, whatever store keeps it."""
+    rows = scans.astype(object).where(scans.notna(), None).to_numpy().tolist()
+    echoes = None if echo_time_ms is None else np.asarray(echo_time_ms).tolist()
+    return digest([list(scans.columns), rows, np.asarray(affine).tolist(), echoes])
+
+
+def generation_entry(
+    *,
+    generation: int,
+    sequences: Mapping[str, Any],
+    coordinates: Mapping[str, str],
+    tables: Mapping[str, str],
+    ledger: Sequence[Record],
+    provenance: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What `cohort.json` says of a generation.
+
+    Args:
+        generation: Its number.
+        sequences: By name: `shape`, `spacing_mm` and `scans`.
+        coordinates: `coordinates_digest` by sequence.
+        tables: The sha256 of each table, as `write_tables` returns them.
+        ledger: All rows up to this generation.
+        provenance: Where it came from.
+    """
+    sums = {f"{IMAGES}/{name}": value for name, value in coordinates.items()}
+    sums |= {**tables, "volumes": volumes_digest(ledger)}
+    return describe(
+        generation=generation, sequences=sequences, checksums=sums, provenance=provenance
+    )
 
 
 def finish_cohort(
-    path: Path,
+    path: Where,
     *,
     spacing_mm: Mapping[str, tuple[float, float, float]],
     provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write `cohort.json` over the images and tables that are there, and return it."""
+    """Write ledger and `cohort.json` over the images and tables that are there, and return it.
+
+    Every shard and table is read once, for its checksum.
+    """
+    from spinmark_data.cohort.reader import sequence_coordinates
+
+    folder = locate(path)
     sequences: dict[str, Any] = {}
+    coordinates: dict[str, str] = {}
+    ledger: list[Record] = []
     for name, spacing in sorted(spacing_mm.items()):
-        shape = zarr.open_array(path / IMAGES, path=f"{name}/volume", mode="r").shape
+        array = _volume(folder, name)
         sequences[name] = {
-            "shape": list(shape[1:]),
+            "shape": list(array.shape[1:]),
             "spacing_mm": [float(step) for step in spacing],
-            "scans": int(shape[0]),
+            "scans": int(array.shape[0]),
         }
-    return write_manifest(path, sequences=sequences, provenance=provenance)
+        scans, affine, echoes = sequence_coordinates(folder.zarr_store(IMAGES), name)
+        coordinates[name] = coordinates_digest(scans, affine, echoes)
+        for index, scan in scans.iterrows():
+            key = shard_key(name, int(str(index)), array.ndim - 1)
+            ledger.append(
+                {
+                    **dict.fromkeys(("source", "listing", "config"), ""),
+                    **shard_checksum(folder.read(f"{IMAGES}/{key}")),
+                    "scan_id": scan["scan_id"],
+                    "sequence": name,
+                    "index": index,
+                    "generation": 1,
+                    "source_sha256": scan["source_sha256"],
+                    "code": code_hash(),
+                }
+            )
+    tables = {file: sha256(folder.read(file)) for file in folder.names(tables_folder(1))}
+    write_ledger(folder, ledger)
+    entry = generation_entry(
+        generation=1,
+        sequences=sequences,
+        coordinates=coordinates,
+        tables=tables,
+        ledger=ledger,
+        provenance=provenance,
+    )
+    return write_manifest(folder, [entry], "zarr")
+
+
+def shard_checksum(data: bytes) -> dict[str, Any]:
+    """What the ledger tells of a shard's content: `crc32c` in hexadecimal and `bytes`."""
+    return {"crc32c": f"{google_crc32c.value(data):08x}", "bytes": len(data)}
 
 
 def write_cohort(
-    path: Path,
+    path: Where,
     *,
-    volumes: dict[str, SequenceVolumes],
-    tables: dict[str, pd.DataFrame],
-    provenance: dict[str, Any],
+    volumes: Mapping[str, SequenceVolumes],
+    tables: Mapping[str, pd.DataFrame],
+    provenance: Mapping[str, Any],
 ) -> None:
     """Write a whole cohort from arrays and frames.
 
     Raises:
         InputError: There is a cohort already, or shapes and rows disagree.
     """
-    if (path / FILE).exists():
-        raise InputError(f"{path} holds a cohort already; choose another folder.")
-    path.mkdir(parents=True, exist_ok=True)
-    zarr.open_group(path / IMAGES, mode="a", zarr_format=3)
+    folder = locate(path)
+    if folder.exists(FILE):
+        raise InputError(f"{folder.url} holds a cohort already; choose another folder.")
+    _put(folder, encode_root())
     for name, given in sorted(volumes.items()):
         count = len(given.volume)
         if len(given.scans) != count:
@@ -249,22 +279,18 @@ def write_cohort(
         affine = given.affine
         if affine is None:
             affine = np.broadcast_to(np.diag([*given.spacing_mm, 1.0]), (count, 4, 4))
-        create_volume(
-            path,
+        files = encode_sequence(
             name,
             shape=given.volume.shape[1:],
-            count=count,
             dtype=given.volume.dtype,
-        )
-        write_coordinates(
-            path,
-            name,
             scans=complete_scans(given.scans, name),
             affine=affine,
             echo_time_ms=given.echo_time_ms,
         )
+        _put(folder, files)
         for index in range(count):
-            write_scan(path, name, index, given.volume[index])
-    write_tables(path, tables)
+            key = shard_key(name, index, given.volume.ndim - 1)
+            folder.write(f"{IMAGES}/{key}", encode_shard(np.asarray(given.volume[index])))
+    write_tables(folder, tables)
     spacing = {name: given.spacing_mm for name, given in volumes.items()}
-    finish_cohort(path, spacing_mm=spacing, provenance=provenance)
+    finish_cohort(folder, spacing_mm=spacing, provenance=provenance)

@@ -5,7 +5,6 @@ store whatever the index it ends up with.
 """
 
 import hashlib
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from spinmark_data.cohort.store import create_volume, write_scan
+from spinmark_data.cohort.encode import encode_shard
+from spinmark_data.cohort.location import Folder
+from spinmark_data.cohort.store import shard_checksum
 from spinmark_data.ingest.discover import Source, pseudonym
 from spinmark_data.ingest.geometry import lps_axes, mirror, reorient, spacing_of
 from spinmark_data.ingest.nifti import load_nifti
@@ -40,13 +41,24 @@ def side_of(description: str) -> str:
     return match.group(1)[0].upper() if match else ""
 
 
-def fingerprint(release: Path, source: Source) -> str:
-    """What changes when a source's files or identity change, without reading them."""
-    digest = hashlib.sha256(repr(source).encode())
+def source_key(source: Source) -> str:
+    """A file name for a source."""
+    return hashlib.sha256(source.name.encode()).hexdigest()[:24]
+
+
+def listing(release: Path, source: Source, *, times: bool = False) -> str:
+    """What changes when a source's files or identity change, without reading them.
+
+    Args:
+        release: The release.
+        source: One of its sources.
+        times: Whether times of change count too; a copy of a release has others.
+    """
+    total = hashlib.sha256(repr(source).encode())
     for file in source.files:
         stat = (release / file).stat()
-        digest.update(f"{stat.st_size} {stat.st_mtime_ns}".encode())
-    return digest.hexdigest()
+        total.update(f"{stat.st_size} {stat.st_mtime_ns if times else ''}".encode())
+    return total.hexdigest()[:32]
 
 
 def _scanner(header: Any) -> str:
@@ -76,14 +88,19 @@ def _from_headers(source: Source, headers: list[Any], volume: Volume) -> tuple[S
     return filled, number, _scanner(header)
 
 
-def stage(release: Path, out: Path, source: Source, wanted: list[str] | None) -> dict[str, Any]:
+def stage(release: Path, out: Folder, source: Source, wanted: list[str] | None) -> dict[str, Any]:
     """Load one source and stage its shard.
 
     Returns:
         A JSON-able record: `status` is `taken`, `refused` or `skipped` (another sequence).
     """
-    mark = fingerprint(release, source)
-    record: dict[str, Any] = {"source": source.name, "fingerprint": mark}
+    key = source_key(source)
+    record: dict[str, Any] = {
+        "source": source.name,
+        "key": key,
+        "fingerprint": listing(release, source, times=True),
+        "listing": listing(release, source),
+    }
     try:
         if source.kind == "nifti":
             volume, digest = load_nifti(release / source.files[0])
@@ -105,13 +122,12 @@ def stage(release: Path, out: Path, source: Source, wanted: list[str] | None) ->
     mirrored = source.laterality == "L"
     if mirrored:
         voxels = mirror(voxels, affine)
-    key = hashlib.sha256(source.name.encode()).hexdigest()[:24]
-    create_volume(out / STAGING / key, "s", shape=voxels.shape, count=1, dtype=voxels.dtype)
-    write_scan(out / STAGING / key, "s", 0, voxels)
+    shard = encode_shard(voxels)
+    out.write(f"{STAGING}/{key}", shard)
     return {
         **record,
+        **shard_checksum(shard),
         "status": "taken",
-        "key": key,
         "subject_id": source.subject_id,
         "laterality": source.laterality,
         "visit": source.visit,
@@ -131,8 +147,3 @@ def stage(release: Path, out: Path, source: Source, wanted: list[str] | None) ->
         "source_sha256": digest,
         "repairs": volume.repairs,
     }
-
-
-def dump(record: dict[str, Any]) -> str:
-    """A record as one line of the ledger."""
-    return json.dumps(record, sort_keys=True) + "\n"

@@ -1,0 +1,83 @@
+"""Every source read once: ledger minus done, in parallel, one owner a shard."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from spinmark_data.cluster import run_tasks
+from spinmark_data.cohort.ledger import Record, WorkLedger, code_hash
+from spinmark_data.cohort.location import Folder
+from spinmark_data.cohort.manifest import digest
+from spinmark_data.ingest.config import IngestConfig
+from spinmark_data.ingest.discover import Source
+from spinmark_data.ingest.images import STAGING, listing, source_key, stage
+
+Progress = Callable[[int, int], None]
+
+
+def work_hash(config: IngestConfig) -> str:
+    """What identifies the settings that a staged shard depends on."""
+    return digest({"sequences": config.sequences})[:16]
+
+
+def _lost(source: Source, release: Path) -> Record:
+    return {
+        "source": source.name,
+        "key": source_key(source),
+        "fingerprint": listing(release, source, times=True),
+        "listing": listing(release, source),
+        "status": "refused",
+        "reason": "the process that read it was killed again and again (out of memory?)",
+    }
+
+
+def stage_all(
+    release: Path,
+    folder: Folder,
+    sources: list[Source],
+    config: IngestConfig,
+    progress: Progress | None,
+) -> list[dict[str, Any]]:
+    """Stage every source that the ledger of unfinished work does not name.
+
+    Args:
+        release: The release.
+        folder: The cohort.
+        sources: What to stage.
+        config: Settings.
+        progress: Called with sources done and sources in all.
+
+    Returns:
+        A record a source, in their order, whoever staged it.
+    """
+    ledger = WorkLedger(folder, STAGING)
+    made_by = {"code": code_hash(), "config": work_hash(config)}
+    known = {record["source"]: record for record in ledger.load()}
+    records: dict[str, Record] = {}
+    todo = []
+    for source in sources:
+        record = known.get(source.name)
+        same = record is not None and all(record.get(k) == v for k, v in made_by.items())
+        if record and same and record["fingerprint"] == listing(release, source, times=True):
+            records[source.name] = record
+        else:
+            todo.append(source)
+    results = run_tasks(
+        partial(_stage, release, folder, config.sequences),
+        todo,
+        cluster=config.cluster,
+        workers=config.workers,
+        lost=partial(_lost, release=release),
+    )
+    for result in results:
+        record = {**result, **made_by}
+        records[record["source"]] = record
+        ledger.append(record)
+        if progress is not None:
+            progress(len(records), len(sources))
+    return [records[source.name] for source in sources]
+
+
+def _stage(release: Path, folder: Folder, wanted: list[str] | None, source: Source) -> Record:
+    return stage(release, folder, source, wanted)

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -32,7 +33,7 @@ VERSIONS = {
     "evaluation": 1,
 }
 # Options that change where or how fast an artefact is made, not what it is.
-INCIDENTAL = {"out", "workers", "threads", "config", "preset"}
+INCIDENTAL = {"out", "workers", "cluster", "threads", "config", "preset"}
 RECORDED_PACKAGES = (
     "numpy",
     "pandas",
@@ -85,19 +86,9 @@ def make(
         InputError: The path is taken by something else, or another process is writing it.
     """
     out = Path(out)
-    hashes = {
-        name: value if isinstance(value, str) else content_hash(value)
-        for name, value in sorted((inputs or {}).items())
-    }
-    settings = _plain(config)
-    fingerprint = _digest(
-        {
-            "kind": kind,
-            "version": VERSIONS[kind],
-            "config": _essential(settings, hashes),
-            "inputs": hashes,
-        }
-    )
+    hashes, settings, fingerprint = _identify(kind, config, inputs)
+    if is_url(out):
+        return _make_remote(out, kind, write, fingerprint, settings, hashes)
     if out.exists():
         return _already(out, kind, fingerprint, settings, hashes)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -116,22 +107,106 @@ def make(
     return Made(out, content, fresh=True)
 
 
+def extend(
+    out: Path,
+    kind: str,
+    write: Callable[[Path], object],
+    *,
+    config: object,
+    inputs: Mapping[str, Path | str] | None = None,
+) -> Made:
+    """Add a generation to an artefact that stands, and seal it anew.
+
+    What it was before stays named in its `run.json`, under `earlier`.
+
+    Args:
+        out: The artefact.
+        kind: Its schema.
+        write: Adds to the folder that it is given, in such a way that readers see the old content or
+            the new one; called again after a kill, it finds what is done.
+        config: As for `make`.
+        inputs: As for `make`.
+
+    Raises:
+        InputError: There is no such artefact.
+    """
+    out = Path(out)
+    before = read(out, kind)
+    hashes, settings, fingerprint = _identify(kind, config, inputs)
+    write(out)
+    earlier = before.pop("earlier", [])
+    content = _contents(out, kind)[1]
+    if content == before["hash"]:
+        return Made(out, content, fresh=False)
+    _seal(out, kind, fingerprint, settings, hashes, [*earlier, before])
+    return Made(out, content, fresh=True)
+
+
+def is_url(path: Path) -> bool:
+    """Whether a path names an object store; `Path` leaves one slash of `s3://` or two."""
+    return re.match(r"[a-z][a-z0-9+.-]+:/", str(path)) is not None
+
+
+def _make_remote(
+    out: Path,
+    kind: str,
+    write: Callable[[Path], object],
+    fingerprint: str,
+    settings: Any,
+    hashes: Mapping[str, str],
+) -> Made:
+    """Write an artefact where nothing can be renamed: it is whole once its `run.json` is there."""
+    if _text(out, "run.json") is not None:
+        return _already(out, kind, fingerprint, settings, hashes)
+    write(out)
+    return Made(out, _seal(out, kind, fingerprint, settings, hashes), fresh=True)
+
+
+def _identify(
+    kind: str, config: object, inputs: Mapping[str, Path | str] | None
+) -> tuple[dict[str, str], Any, str]:
+    """Return the hashes of the inputs, the settings as JSON holds them, and the hash of both."""
+    hashes = {
+        name: value if isinstance(value, str) else content_hash(value)
+        for name, value in sorted((inputs or {}).items())
+    }
+    settings = _plain(config)
+    same = {
+        "kind": kind,
+        "version": VERSIONS[kind],
+        "config": _essential(settings, hashes),
+        "inputs": hashes,
+    }
+    return hashes, settings, _digest(same)
+
+
+def _text(path: Path, name: str) -> str | None:
+    """Return the content of a file of an artefact, wherever that lies, or None."""
+    if not is_url(path):
+        file = Path(path) / name
+        return file.read_text() if file.is_file() else None
+    from spinmark_data.cohort.location import locate
+
+    folder = locate(path)
+    return folder.read(name).decode() if folder.exists(name) else None
+
+
 def read(path: Path, kind: str) -> dict[str, Any]:
     """Read an artefact's `run.json`, checking that it is of the kind and version asked for.
 
     Raises:
         InputError: Not there, not an artefact, another kind, or another schema version.
     """
-    record_path = Path(path) / "run.json"
-    if not Path(path).is_dir():
+    if not is_url(path) and not Path(path).is_dir():
         raise InputError(f"{path}: no such folder; {kind} made by spinmark: that is needed here")
-    if not record_path.is_file():
+    text = _text(path, "run.json")
+    if text is None:
         raise InputError(f"{path}: has no run.json, so it is not {kind} made by spinmark")
     try:
-        record: dict[str, Any] = json.loads(record_path.read_text())
+        record: dict[str, Any] = json.loads(text)
         found, found_version = record["schema"], record["version"]
     except (ValueError, KeyError, TypeError):
-        raise InputError(f"{record_path}: cannot be read; make the {kind} again") from None
+        raise InputError(f"{path}/run.json: cannot be read; make the {kind} again") from None
     if found != f"spinmark/{kind}":
         raise InputError(f"{path}: is {found}, but spinmark/{kind} is needed here")
     if found_version != VERSIONS[kind]:
@@ -144,10 +219,10 @@ def read(path: Path, kind: str) -> dict[str, Any]:
 
 def content_hash(path: Path) -> str:
     """Return the hash of an artefact's content, as its `run.json` records it."""
-    record_path = Path(path) / "run.json"
-    if not record_path.is_file():
+    text = _text(path, "run.json")
+    if text is None:
         raise InputError(f"{path}: has no run.json, so it is no artefact made by spinmark")
-    return str(json.loads(record_path.read_text())["hash"])
+    return str(json.loads(text)["hash"])
 
 
 def listing_hash(folder: Path) -> str:
@@ -171,7 +246,7 @@ def _already(
     if out.is_dir() and not any(out.iterdir()):
         raise InputError(f"{out}: is an empty folder; remove it, or choose another --out")
     record = read(out, kind)
-    if record["fingerprint"] == fingerprint:
+    if fingerprint in (made["fingerprint"] for made in (record, *record.get("earlier", []))):
         return Made(out, str(record["hash"]), fresh=False)
     reasons = [f"input {name}" for name in hashes if record["inputs"].get(name) != hashes[name]]
     before = _flat(_essential(record["config"], hashes))
@@ -208,7 +283,12 @@ def _sole_writer(out: Path) -> Iterator[None]:
 
 
 def _seal(
-    folder: Path, kind: str, fingerprint: str, settings: Any, hashes: Mapping[str, str]
+    folder: Path,
+    kind: str,
+    fingerprint: str,
+    settings: Any,
+    hashes: Mapping[str, str],
+    earlier: list[dict[str, Any]] | None = None,
 ) -> str:
     files, content = _contents(folder, kind)
     record = {
@@ -223,17 +303,31 @@ def _seal(
         "git": _git_state(),
         "platform": platform.platform(),
         "files": files,
+        **({"earlier": earlier} if earlier else {}),
     }
-    (folder / "run.json").write_text(json.dumps(record, indent=1) + "\n")
+    _write_record(folder, json.dumps(record, indent=1) + "\n")
     return content
+
+
+def _write_record(folder: Path, text: str) -> None:
+    """Write `run.json` at once: an artefact that is extended has one that others read."""
+    if is_url(folder):
+        from spinmark_data.cohort.location import locate
+
+        locate(folder).write("run.json", text.encode())
+        return
+    beside = folder / ".run.json.new"
+    beside.write_text(text)
+    beside.replace(folder / "run.json")
 
 
 def _contents(folder: Path, kind: str) -> tuple[dict[str, str], str]:
     """Return the sha256 of every file, and the hash of the whole."""
     if kind == "cohort":
         # It has checksums of its own, made as it was written: terabytes are not read again.
-        manifest = folder / "cohort.json"
-        return {manifest.name: _sha256(manifest)}, str(json.loads(manifest.read_text())["hash"])
+        text = _text(folder, "cohort.json") or "{}"
+        sums = {"cohort.json": hashlib.sha256(text.encode()).hexdigest()}
+        return sums, str(json.loads(text)["hash"])
     files = {
         str(path.relative_to(folder)): _sha256(path)
         for path in sorted(folder.rglob("*"))

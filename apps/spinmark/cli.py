@@ -72,6 +72,12 @@ def parse(
         raise UsageError(_explain(str(error), config_class) + _source(words)) from None
 
 
+def positional(argv: Sequence[str], option: str) -> list[str]:
+    """Let the first word stand for an option's value, such as the cohort of `spinmark verify COHORT`."""
+    first = argv[0] if argv else "-"
+    return list(argv) if first.startswith("-") else [f"--{option}", *argv]
+
+
 def _expand_preset(command: str, argv: Sequence[str]) -> list[str]:
     """Replace `--preset NAME` by the packaged file, placed first so that options override it."""
     rest: list[str] = []

@@ -15,12 +15,14 @@ class Ingest(IngestConfig):
 
     Args:
         release: The folder that came from outside; it is only read.
-        out: Where to write the cohort.
+        out: Where to write the cohort: a folder, or a URL such as s3://bucket/cohort.
+        append: Add what is new in the release to the cohort at `out`, as its next generation.
         dry_run: Print what would be taken and what refused, and write nothing.
     """
 
     release: Path
     out: Path | None = None
+    append: bool = False
     dry_run: bool = False
 
 
@@ -45,11 +47,13 @@ def main(argv: list[str]) -> int:
 
     def write(folder: Path) -> None:
         with progress("ingest: series") as bar:
-            ingest(args.release, folder, args, progress=bar)
+            ingest(args.release, folder, args, append=args.append, progress=bar)
 
-    made = artefacts.make(
-        args.out, "cohort", write, config=args, inputs={"release": listing}, resumable=True
-    )
+    inputs = {"release": listing}
+    if args.append:
+        made = artefacts.extend(args.out, "cohort", write, config=args, inputs=inputs)
+    else:
+        made = artefacts.make(args.out, "cohort", write, config=args, inputs=inputs, resumable=True)
     return done(
         _summary(args.out),
         f"spinmark split --cohort {args.out} --out SPLIT",
@@ -64,4 +68,8 @@ def _summary(path: Path) -> str:
     scans = ", ".join(f"{len(cohort.scans(name))} of {name}" for name in cohort.sequences)
     issues = cohort.table("issues")
     kinds = ", ".join(f"{count} {kind}" for kind, count in issues["kind"].value_counts().items())
-    return f"{path}: scans: {scans}; issues: {kinds or 'none'} ({path}/tables/issues.parquet)"
+    tables = f"{path}/{cohort.manifest['tables']}"
+    return (
+        f"{path}: generation {cohort.generation}; scans: {scans}; issues: {kinds or 'none'} "
+        f"({tables}/issues.parquet)"
+    )

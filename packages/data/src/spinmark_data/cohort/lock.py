@@ -6,7 +6,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 from spinmark_data.cohort.location import Folder
@@ -39,6 +39,8 @@ def sole_writer(folder: Folder) -> Iterator[None]:
             yield
         finally:
             os.close(handle)
+            with suppress(OSError):
+                folder.local.rmdir()  # Only an empty folder goes: nothing came of it.
         return
     who = {
         "user": getpass.getuser(),

@@ -1,5 +1,7 @@
 """Reading a cohort: frames at once, voxels on demand."""
 
+import os
+import sys
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -20,6 +22,17 @@ from spinmark_data.ingest.tableset import COLUMNS
 
 # Coordinates that `.sel` takes; each is an index of its own, so give them one at a time.
 SELECTABLE = ("scan_id", "subject_id", "joint_id", "laterality", "visit", "site", "scanner")
+
+
+def _forget_threads() -> None:
+    """Let a forked child start threads of its own: those of its parent do not come along."""
+    threaded = sys.modules.get("dask.threaded")
+    if threaded is not None:
+        threaded.__dict__.update(default_pool=None)
+
+
+# A loader worker that forks after its parent computed something lazily would wait for ever.
+os.register_at_fork(after_in_child=_forget_threads)
 
 
 def sequence_coordinates(
@@ -137,7 +150,8 @@ class Cohort:
     def _count(self, sequence: str) -> int:
         return int(self.manifest["sequences"][self._check(sequence)]["scans"])
 
-    def _store(self) -> Any:
+    def store(self) -> Any:
+        """The read-only Zarr store of all sequences, as zarr-python and xarray take it."""
         if self.manifest["store"] == "icechunk":
             from spinmark_data.cohort.icechunk_store import open_store
 
@@ -155,7 +169,7 @@ class Cohort:
         """
         count = self._count(sequence)
         dataset: xr.Dataset = xr.open_zarr(
-            self._store(), group=sequence, consolidated=False, chunks=None
+            self.store(), group=sequence, consolidated=False, chunks=None
         ).isel(scan=slice(0, count))
         chunks = {"scan": 1, **{dim: -1 for dim in dataset["volume"].dims if dim != "scan"}}
         dataset["volume"] = dataset["volume"].chunk(chunks)
@@ -180,13 +194,13 @@ class Cohort:
         Raises:
             InputError: The cohort has no such sequence.
         """
-        return sequence_coordinates(self._store(), sequence, self._count(sequence))
+        return sequence_coordinates(self.store(), sequence, self._count(sequence))
 
     def _open(self, sequence: str) -> VolumeArray:
         if sequence not in self._volumes:
             self._check(sequence)
             self._volumes[sequence] = open_volumes(
-                self.folder, self._store(), sequence, self._reader
+                self.folder, self.store(), sequence, self._reader
             )
         return self._volumes[sequence]
 

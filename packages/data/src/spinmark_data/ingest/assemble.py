@@ -139,7 +139,7 @@ def assemble(
 ) -> None:
     """Write the next generation.
 
-    Added shards and the longer coordinates come first: nobody reads beyond what `cohort.json`
+    Longer coordinates and added shards come first: nobody reads beyond what `cohort.json`
     counts. Then tables and ledger, whose readers too go by `cohort.json`. It is replaced last.
 
     Args:
@@ -162,7 +162,6 @@ def assemble(
         group = [record for record in kept if record["sequence"] == name]
         first = standing.sequences[name]["scans"] if name in standing.sequences else 0
         scans, affine, echoes = _new_coordinates(name, group, tables, standing)
-        _place(sink, name, group, first)
         shape = group[0]["shape"]
         files = encode_sequence(
             name,
@@ -172,8 +171,10 @@ def assemble(
             affine=affine,
             echo_time_ms=echoes,
         )
+        # An array has to be there before its shards: Icechunk takes no others.
         for key, data in files.items():
             sink.write(key, data)
+        _place(sink, name, group, first)
         z, y, x = np.median([record["spacing_mm"] for record in group], axis=0)
         sequences.setdefault(
             name, {"shape": list(shape), "spacing_mm": [float(z), float(y), float(x)]}

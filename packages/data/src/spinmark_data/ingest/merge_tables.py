@@ -48,7 +48,10 @@ def merge_tables(
 def _still_missing(missing: pd.DataFrame, new: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     came: set[tuple[str, ...]] = set()
     for name in ("subjects", "visits", "joints"):
-        rows = new[name].reindex(columns=_CELL).fillna("").astype(str)
-        came |= set(rows.itertuples(index=False, name=None))
-    cells = missing[_CELL].fillna("").astype(str).itertuples(index=False, name=None)
-    return missing[[cell not in came for cell in cells]]
+        came.update(_cells(new[name]))
+    return missing[[cell not in came for cell in _cells(missing)]]
+
+
+def _cells(frame: pd.DataFrame) -> list[tuple[str, ...]]:
+    keys = frame.reindex(columns=_CELL).astype(object)
+    return list(keys.where(keys.notna(), "").astype(str).itertuples(index=False, name=None))

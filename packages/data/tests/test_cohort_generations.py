@@ -1,0 +1,276 @@
+"""A cohort that grows: shards that never change, readers that see one generation whole."""
+
+import json
+import threading
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from spinmark_data.cohort.ledger import read_ledger
+from spinmark_data.cohort.location import locate
+from spinmark_data.cohort.lock import sole_writer
+from spinmark_data.cohort.reader import Cohort
+from spinmark_data.cohort.verify import verify
+from spinmark_data.errors import InputError
+from spinmark_data.ingest.config import IngestConfig
+from spinmark_data.ingest.run import ingest
+
+BOTH = ("V00", "V01")
+
+
+def config(folder: Path, **changes) -> IngestConfig:
+    return IngestConfig(workers=1, table_map=folder / "map.csv", **changes)
+
+
+def contents(cohort: Cohort) -> tuple:
+    """All that a reader can see, in one comparable value."""
+    scans, affine, _ = cohort.coordinates("DESS")
+    voxels = cohort.read("DESS", np.arange(len(scans)))
+    lazy = cohort.images("DESS")
+    return (
+        cohort.hash,
+        scans.to_csv(),
+        affine.tobytes(),
+        voxels.tobytes(),
+        lazy["volume"].values.tobytes(),
+        tuple(lazy["scan_id"].values),
+        cohort.table("flow").to_csv(),
+        cohort.table("issues").to_csv(),
+    )
+
+
+def test_new_visits_become_a_generation_and_the_old_one_stays(
+    tmp_path: Path, write_release
+) -> None:
+    release = write_release(tmp_path, ("a", "b"))
+    ingest(release, tmp_path / "c", config(tmp_path))
+    first = Cohort.open(tmp_path / "c")
+    before = contents(first)
+    shards = {
+        file: (file.stat().st_ino, file.read_bytes())
+        for file in (tmp_path / "c/images.zarr/DESS/volume/c").rglob("0")
+        if file.is_file()
+    }
+    assert len(shards) == 4
+    write_release(tmp_path, ("a", "b", "c"), ("V01",))
+    summary = ingest(release, tmp_path / "c", config(tmp_path), append=True)
+    assert (summary.generation, summary.scans, summary.series_seen) == (2, 10, 10)
+    for file, kept in shards.items():
+        assert (file.stat().st_ino, file.read_bytes()) == kept
+    # Whoever had it open, and whoever asks for it by number, reads what it was.
+    assert contents(first) == before
+    assert contents(Cohort.open(tmp_path / "c", generation=1)) == before
+    second = Cohort.open(tmp_path / "c")
+    assert second.generation == 2
+    assert second.hash != first.hash
+    scans = second.scans("DESS")
+    assert scans["visit"].tolist() == ["V00"] * 4 + ["V01"] * 6
+    assert scans["subject_id"].tolist() == [*"aabb", *"aabbcc"]
+    assert scans["days"].tolist() == [0.0] * 4 + [365.0] * 6
+    assert second.table("flow")["n"].tolist() == [4, 4, 4, 4, 4, 10, 6, 6, 6, 6, 6]
+    assert verify(tmp_path / "c").problems == []
+    assert verify(tmp_path / "c", generation=1).shards == 4
+    with pytest.raises(InputError, match=r"no generation 3; there are \[1, 2\]"):
+        Cohort.open(tmp_path / "c", generation=3)
+
+
+def test_nothing_new_is_no_generation(tmp_path: Path, write_release) -> None:
+    release = write_release(tmp_path, ("a",))
+    ingest(release, tmp_path / "c", config(tmp_path))
+    before = (tmp_path / "c/cohort.json").read_bytes()
+    assert ingest(release, tmp_path / "c", config(tmp_path), append=True).generation == 1
+    # The same files in another release, under other names, are the same scans.
+    (tmp_path / "other").mkdir()
+    lines = (tmp_path / "map.csv").read_text().splitlines()
+    for file in release.iterdir():
+        (tmp_path / "other" / f"x_{file.name}").write_bytes(file.read_bytes())
+    (tmp_path / "map.csv").write_text("\n".join([lines[0], *(f"x_{row}" for row in lines[1:])]))
+    other = ingest(tmp_path / "other", tmp_path / "c", config(tmp_path), append=True)
+    assert other.generation == 1
+    assert (tmp_path / "c/cohort.json").read_bytes() == before
+    assert not (tmp_path / "c/.staging").exists()
+
+
+def test_a_source_that_changed_or_has_another_grid_is_kept_out(
+    tmp_path: Path, write_release
+) -> None:
+    release = write_release(tmp_path, ("a", "b"))
+    ingest(release, tmp_path / "c", config(tmp_path))
+    file = release / "a_V00_R.nii"
+    file.write_bytes(file.read_bytes() + b"\0" * 8)
+    write_release(tmp_path, ("a",), ("V01",))
+    write_release(tmp_path, ("odd",), ("V01",), (5, 5, 5))
+    write_release(tmp_path, ("odd2",), ("V01",), (5, 5, 5))
+    summary = ingest(release, tmp_path / "c", config(tmp_path), append=True)
+    assert (summary.scans, summary.quarantined) == (6, 4)
+    issues = Cohort.open(tmp_path / "c").table("issues").set_index("source")
+    assert "files changed since they were stored" in issues.loc["a_V00_R.nii", "reason"]
+    assert "another grid" in issues.loc["odd_V01_L.nii", "reason"]
+
+
+def test_a_rescan_that_comes_later_gets_the_next_rank(tmp_path: Path, write_release) -> None:
+    release = write_release(tmp_path, ("a",))
+    ingest(release, tmp_path / "c", config(tmp_path))
+    source = write_release(tmp_path / "more", ("b",)) / "b_V00_R.nii"
+    (release / "again.nii").write_bytes(source.read_bytes())
+    with (tmp_path / "map.csv").open("a") as table:
+        table.write("again.nii,a,R,V00,0,DESS\n")
+    ingest(release, tmp_path / "c", config(tmp_path), append=True)
+    ids = Cohort.open(tmp_path / "c").scans("DESS")["scan_id"].tolist()
+    assert ids == ["a:L:V00:DESS:0", "a:R:V00:DESS:0", "a:R:V00:DESS:1"]
+
+
+def test_a_second_sequence_leaves_the_first_as_it_was(tmp_path: Path, write_release) -> None:
+    release = write_release(tmp_path, ("a",))
+    ingest(release, tmp_path / "c", config(tmp_path))
+    before = contents(Cohort.open(tmp_path / "c"))
+    write_release(tmp_path, ("a",), ("V01",), (4, 4, 4))
+    table = (tmp_path / "map.csv").read_text().splitlines()
+    (tmp_path / "map.csv").write_text(
+        "\n".join(row.replace("DESS", "TSE") if "V01" in row else row for row in table)
+    )
+    ingest(release, tmp_path / "c", config(tmp_path), append=True)
+    cohort = Cohort.open(tmp_path / "c")
+    assert cohort.sequences == ("DESS", "TSE")
+    assert contents(Cohort.open(tmp_path / "c", generation=1)) == before
+    assert Cohort.open(tmp_path / "c", generation=1).sequences == ("DESS",)
+    assert len(cohort.scans("TSE")) == 2
+
+
+def test_clinical_rows_that_come_replace_those_that_stood(tmp_path: Path, write_release) -> None:
+    release = write_release(tmp_path, ("a", "b"), BOTH)
+    people = tmp_path / "people.csv"
+    people.write_text("subject_id,visit,AGE,CESD\na,V00,60,\nb,V00,61,2\n")
+    settings = config(tmp_path, clinical_table=people)
+    ingest(release, tmp_path / "c", settings)
+    first = Cohort.open(tmp_path / "c").table("visits")
+    people.write_text("subject_id,visit,AGE,CESD\na,V00,60,3\na,V01,61,4\n")
+    write_release(tmp_path, ("z",))
+    ingest(release, tmp_path / "c", settings, append=True)
+    second = Cohort.open(tmp_path / "c").table("visits").set_index(["subject_id", "visit"])
+    assert len(first) == 2
+    assert second["CESD"].to_dict() == {("a", "V00"): 3.0, ("a", "V01"): 4.0, ("b", "V00"): 2.0}
+    assert Cohort.open(tmp_path / "c", generation=1).table("visits").equals(first)
+
+
+def test_appending_to_nothing_and_ingesting_onto_a_cohort_are_refused(
+    tmp_path: Path, write_release
+) -> None:
+    release = write_release(tmp_path, ("a",))
+    with pytest.raises(InputError, match="no cohort to append to"):
+        ingest(release, tmp_path / "c", config(tmp_path), append=True)
+    ingest(release, tmp_path / "c", config(tmp_path))
+    with pytest.raises(InputError, match="or append to it"):
+        ingest(release, tmp_path / "c", config(tmp_path))
+
+
+def test_a_kill_after_the_last_write_is_cleared_up(tmp_path: Path, write_release) -> None:
+    release = write_release(tmp_path, ("a",))
+    ingest(release, tmp_path / "c", config(tmp_path))
+    (tmp_path / "c/.staging").mkdir()
+    (tmp_path / "c/.staging/ledger.jsonl").touch()
+    assert ingest(release, tmp_path / "c", config(tmp_path)).scans == 2
+    assert not (tmp_path / "c/.staging").exists()
+
+
+def test_of_two_writers_one_is_refused(tmp_path: Path, write_release) -> None:
+    release = write_release(tmp_path, ("a",))
+    with (
+        sole_writer(locate(tmp_path / "c")),
+        pytest.raises(InputError, match="another process is writing it"),
+    ):
+        ingest(release, tmp_path / "c", config(tmp_path))
+    assert ingest(release, tmp_path / "c", config(tmp_path)).scans == 2
+
+
+def test_readers_see_one_generation_whole_while_another_is_added(
+    tmp_path: Path, write_release
+) -> None:
+    release = write_release(tmp_path, ("a", "b"))
+    ingest(release, tmp_path / "c", config(tmp_path))
+    open_before = Cohort.open(tmp_path / "c")
+    first = contents(open_before)
+    write_release(tmp_path, ("a", "b", "c", "d"), ("V01",))
+    stop, seen, latest = threading.Event(), [], []
+
+    def watch() -> None:
+        while not stop.is_set():
+            seen.append(contents(open_before))
+            latest.append(contents(Cohort.open(tmp_path / "c")))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        ingest(release, tmp_path / "c", config(tmp_path), append=True)
+    finally:
+        stop.set()
+        watcher.join()
+    second = contents(Cohort.open(tmp_path / "c"))
+    assert second != first
+    assert len(seen) > 1
+    assert set(seen) == {first}
+    assert set(latest) <= {first, second}
+
+
+def test_the_ledger_tells_what_was_made_from_what(tmp_path: Path, write_release) -> None:
+    release = write_release(tmp_path, ("b", "a"))
+    ingest(release, tmp_path / "c", config(tmp_path))
+    write_release(tmp_path, ("a",), ("V01",))
+    ingest(release, tmp_path / "c", config(tmp_path), append=True)
+    text = (tmp_path / "c/ledger.jsonl").read_text()
+    rows = [json.loads(line) for line in text.splitlines()]
+    assert [row["scan_id"] for row in rows] == sorted(row["scan_id"] for row in rows)
+    assert {row["generation"] for row in rows} == {1, 2}
+    assert len(read_ledger(locate(tmp_path / "c"), 1)) == 4
+    scans = Cohort.open(tmp_path / "c").scans("DESS").set_index("scan_id")
+    frame = pd.DataFrame(rows).set_index("scan_id")
+    assert frame["source_sha256"].to_dict() == scans["source_sha256"].to_dict()
+    assert frame["index"].to_dict() == {name: i for i, name in enumerate(scans.index)}
+    assert all(len(row["code"]) == 16 and len(row["config"]) == 16 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("damage", "names", "scans"),
+    [
+        (("images.zarr/DESS/volume/c/1/0/0/0", 30), "volume/c/1/0/0/0", ["a:R:V00:DESS:0"]),
+        (("images.zarr/DESS/affine/c/0/0/0", 12), "images.zarr/DESS", []),
+        (("tables/flow.parquet", 50), "tables/flow.parquet", []),
+    ],
+)
+def test_a_flipped_byte_is_found_and_named(
+    tmp_path: Path, write_release, damage: tuple[str, int], names: str, scans: list[str]
+) -> None:
+    release = write_release(tmp_path, ("a", "b"))
+    ingest(release, tmp_path / "c", config(tmp_path))
+    file = tmp_path / "c" / damage[0]
+    content = bytearray(file.read_bytes())
+    content[damage[1]] ^= 1
+    file.write_bytes(content)
+    found = verify(tmp_path / "c")
+    assert [name for name, _ in found.problems if names in name]
+    assert len(found.problems) == 1
+    assert found.ids == scans
+
+
+def test_absent_and_short_shards_and_an_edited_ledger_are_found(
+    tmp_path: Path, write_release
+) -> None:
+    release = write_release(tmp_path, ("a", "b"))
+    ingest(release, tmp_path / "c", config(tmp_path))
+    shards = tmp_path / "c/images.zarr/DESS/volume/c"
+    (shards / "0/0/0/0").unlink()
+    short = shards / "2/0/0/0"
+    short.write_bytes(short.read_bytes()[:-1])
+    steps: list[tuple[int, int]] = []
+    found = verify(tmp_path / "c", progress=lambda done, total: steps.append((done, total)))
+    assert found.ids == ["a:L:V00:DESS:0", "b:L:V00:DESS:0"]
+    assert found.problems[0][1] == "absent (scan a:L:V00:DESS:0)"
+    assert steps[-1] == (4, 4)
+    ledger = tmp_path / "c/ledger.jsonl"
+    ledger.write_text("".join(ledger.read_text().splitlines(keepends=True)[1:]))
+    assert "ledger.jsonl" in dict(verify(tmp_path / "c").problems)
+    ledger.write_text("not json\n")
+    with pytest.raises(InputError, match=r"ledger\.jsonl, line 1"):
+        verify(tmp_path / "c")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from spinmark import cli
-from spinmark.__main__ import COMMANDS
+from spinmark.__main__ import COMMANDS, module_of
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -51,4 +51,4 @@ def test_a_documented_command_line_is_accepted(
 
     monkeypatch.setattr(cli, "parse", stop_after_parsing)
     with pytest.raises(Parsed):
-        importlib.import_module(f"spinmark.commands.{name}").main(words)
+        importlib.import_module(module_of(name)).main(words)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from spinmark import cli
-from spinmark.__main__ import COMMANDS
+from spinmark.__main__ import COMMANDS, module_of
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 PRESETS = Path(str(files("spinmark") / "presets"))
@@ -30,7 +30,7 @@ def test_every_command_has_a_demo_preset() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_preset_is_parsed_and_instantiated(name: str) -> None:
     command, _, file = name.partition("/")
-    module = importlib.import_module(f"spinmark.commands.{command}")
+    module = importlib.import_module(module_of(command))
     (config_class,) = (
         item
         for item in vars(module).values()

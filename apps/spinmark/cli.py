@@ -95,7 +95,7 @@ def _expand_preset(command: str, argv: Sequence[str]) -> list[str]:
 
 def _source(words: Sequence[str]) -> str:
     """Name the file that options came from, if there was one."""
-    pairs = zip(words, [*words[1:], ""], strict=True)
+    pairs = zip(words, [*words[1:], ""], strict=False)
     paths = [
         word.partition("=")[2] or following
         for word, following in pairs

@@ -68,8 +68,9 @@ def _summary(path: Path) -> str:
     scans = ", ".join(f"{len(cohort.scans(name))} of {name}" for name in cohort.sequences)
     issues = cohort.table("issues")
     kinds = ", ".join(f"{count} {kind}" for kind, count in issues["kind"].value_counts().items())
-    tables = f"{path}/{cohort.manifest['tables']}"
+    where = cohort.folder.url
+    tables = f"{where}/{cohort.manifest['tables']}"
     return (
-        f"{path}: generation {cohort.generation}; scans: {scans}; issues: {kinds or 'none'} "
+        f"{where}: generation {cohort.generation}; scans: {scans}; issues: {kinds or 'none'} "
         f"({tables}/issues.parquet)"
     )

@@ -31,7 +31,7 @@ def open_client(cluster: ClusterConfig, workers: int) -> Iterator[Any]:
         started = LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
-            dashboard_address=None,
+            dashboard_address=":0",  # Any free port: the usual one may be taken.
             silence_logs=logging.ERROR,
         )
     elif cluster.kind == "slurm":

@@ -107,21 +107,13 @@ class DirectArray:
         # Loader workers are the threads here; Blosc's own pool would also not survive a fork.
         blosc.use_threads = False
         scratch = np.empty(self.inner, self.dtype)
-        spans = [
-            range(first // n, (first + size - 1) // n + 1)
-            for first, size, n in zip(start, out.shape, self.inner, strict=True)
-        ]
-        for place in itertools.product(*spans):
+        axes = zip(start, out.shape, self.inner, strict=True)
+        for parts in itertools.product(*(_meet(first, size, n) for first, size, n in axes)):
             number = 0
-            for p, count in zip(place, self.grid, strict=True):
-                number = number * count + p
+            for (place, _, _), count in zip(parts, self.grid, strict=True):
+                number = number * count + place
+            into = tuple(part[1] for part in parts)
             offset, length = index[number]
-            low = [max(p * n, s) for p, n, s in zip(place, self.inner, start, strict=True)]
-            high = [
-                min((p + 1) * n, s + size)
-                for p, n, s, size in zip(place, self.inner, start, out.shape, strict=True)
-            ]
-            into = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))
             if offset == _ABSENT:
                 out[into] = self.fill
                 continue
@@ -131,16 +123,12 @@ class DirectArray:
                     raise RuntimeError("the file is cut short")
                 blosc.decompress(packed, scratch)
             except (RuntimeError, ValueError) as error:
+                at = tuple(part[0] for part in parts)
                 raise InputError(
-                    f"{file}: inner chunk {place} cannot be decoded ({error}); run "
+                    f"{file}: inner chunk {at} cannot be decoded ({error}); run "
                     "`spinmark verify` on the cohort."
                 ) from None
-            out[into] = scratch[
-                tuple(
-                    slice(a - p * n, b - p * n)
-                    for a, b, p, n in zip(low, high, place, self.inner, strict=True)
-                )
-            ]
+            out[into] = scratch[tuple(part[2] for part in parts)]
 
     def _index(self, handle: int, file: Path) -> list[list[int]]:
         """Offset and length of every inner chunk, its checksum checked."""
@@ -154,3 +142,13 @@ class DirectArray:
             )
         found: list[list[int]] = np.frombuffer(tail, "<u8", length // 8).reshape(-1, 2).tolist()
         return found
+
+
+def _meet(first: int, size: int, chunk: int) -> list[tuple[int, slice, slice]]:
+    """The chunks that a span meets along one axis: their place, where in the span, where in the chunk."""
+    found = []
+    for place in range(first // chunk, (first + size - 1) // chunk + 1):
+        low, high = max(place * chunk, first), min((place + 1) * chunk, first + size)
+        inside = slice(low - place * chunk, high - place * chunk)
+        found.append((place, slice(low - first, high - first), inside))
+    return found

@@ -25,6 +25,26 @@ _S3_OPTIONS: dict[str, Any] = {
 }
 
 
+@contextmanager
+def named(what: str, advice: str) -> Iterator[None]:
+    """Turn whatever fails below, in a store's client or a codec, into one line.
+
+    Args:
+        what: What was being done to which file.
+        advice: What the reader can do.
+
+    Raises:
+        InputError: Something failed; files that are absent or there already stay what they are.
+    """
+    try:
+        yield
+    except (FileNotFoundError, FileExistsError, InputError):
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{what} failed ({text}); {advice}.") from error
+
+
 class Folder(ABC):
     """A folder of whole files, by name relative to it, with `/` between parts."""
 
@@ -176,22 +196,9 @@ class ObjectFolder(Folder):
         self.__dict__.update(state)
         self._connect()
 
-    @contextmanager
-    def _named(self, doing: str, name: str) -> Iterator[None]:
-        """Let a failure of the store name what was asked of it."""
-        try:
-            yield
-        except (FileNotFoundError, FileExistsError):
-            raise
-        except Exception as error:
-            text = " ".join(str(error).split()) or type(error).__name__
-            raise InputError(
-                f"{self.url}/{name}: the store failed while {doing} it, after retries ({text}); "
-                "call again when it answers, the work resumes."
-            ) from error
-
     def _ask(self, doing: str, name: str, call: Callable[[str], Result]) -> Result:
-        with self._named(doing, name):
+        advice = "the store was asked again and again; call again when it answers, the work resumes"
+        with named(f"{self.url}/{name}: {doing} it", advice):
             return call(f"{self._root}/{name}" if name else self._root)
 
     def read(self, name: str) -> bytes:

@@ -99,12 +99,16 @@ def read_manifest(folder: Folder, generation: int | None = None) -> dict[str, An
     """
     file = f"{folder.url}/{FILE}"
     try:
-        manifest = json.loads(folder.read(FILE))
+        content = folder.read(FILE)
     except FileNotFoundError:
         raise InputError(
             f"{folder.url} holds no {FILE}; give a folder that `spinmark ingest` wrote."
         ) from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise InputError(f"{file} cannot be read ({error}).") from None
+    try:
+        manifest = json.loads(content)
+    except ValueError as error:
         raise InputError(f"{file} cannot be read ({error}); ingest the release again.") from None
     found = (
         (manifest.get("schema"), manifest.get("version"))

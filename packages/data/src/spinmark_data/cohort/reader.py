@@ -13,10 +13,10 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 
-from spinmark_data.cohort.location import Folder, locate
+from spinmark_data.cohort.location import Folder, locate, named
 from spinmark_data.cohort.manifest import IMAGES, read_manifest
 from spinmark_data.cohort.scans import SCAN_COLUMNS
-from spinmark_data.cohort.volumes import Reader, VolumeArray, open_volumes
+from spinmark_data.cohort.volumes import ADVICE, Reader, VolumeArray, open_volumes
 from spinmark_data.errors import InputError
 from spinmark_data.ingest.tableset import COLUMNS
 
@@ -168,9 +168,10 @@ class Cohort:
             InputError: The cohort has no such sequence.
         """
         count = self._count(sequence)
-        dataset: xr.Dataset = xr.open_zarr(
-            self.store(), group=sequence, consolidated=False, chunks=None
-        ).isel(scan=slice(0, count))
+        with named(f"{self.folder.url}: opening '{sequence}'", ADVICE):
+            dataset: xr.Dataset = xr.open_zarr(
+                self.store(), group=sequence, consolidated=False, chunks=None
+            ).isel(scan=slice(0, count))
         chunks = {"scan": 1, **{dim: -1 for dim in dataset["volume"].dims if dim != "scan"}}
         dataset["volume"] = dataset["volume"].chunk(chunks)
         for name in SELECTABLE:
@@ -194,7 +195,9 @@ class Cohort:
         Raises:
             InputError: The cohort has no such sequence.
         """
-        return sequence_coordinates(self.store(), sequence, self._count(sequence))
+        count = self._count(sequence)
+        with named(f"{self.folder.url}: reading the coordinates of '{sequence}'", ADVICE):
+            return sequence_coordinates(self.store(), sequence, count)
 
     def _open(self, sequence: str) -> VolumeArray:
         if sequence not in self._volumes:

@@ -8,11 +8,12 @@ import zarr
 from numpy.typing import NDArray
 
 from spinmark_data.cohort.direct import DirectArray
-from spinmark_data.cohort.location import Folder
+from spinmark_data.cohort.location import Folder, named
 from spinmark_data.cohort.manifest import IMAGES
 from spinmark_data.errors import InputError
 
 Reader = Literal["auto", "direct", "zarr"]
+ADVICE = "see that the store answers, then run `spinmark verify` on the cohort"
 
 
 class VolumeArray(Protocol):
@@ -50,14 +51,8 @@ class ZarrArray:
             InputError: The store fails, or the shard is damaged.
         """
         box = tuple(slice(a, a + n) for a, n in zip(start, out.shape, strict=True))
-        try:
+        with named(f"{self._array.store_path}: reading scan {scan}", ADVICE):
             out[...] = self._array[(scan, *box)]
-        except Exception as error:
-            text = " ".join(str(error).split()) or type(error).__name__
-            raise InputError(
-                f"{self._array.store_path}, scan {scan}: cannot be read ({text}); run "
-                "`spinmark verify` on the cohort."
-            ) from error
 
 
 def open_volumes(folder: Folder, store: Any, sequence: str, reader: Reader) -> VolumeArray:
@@ -83,4 +78,5 @@ def open_volumes(folder: Folder, store: Any, sequence: str, reader: Reader) -> V
         raise InputError(
             f"{folder.url}: the direct reader takes local shards that spinmark wrote; use 'auto'."
         )
-    return ZarrArray(store, sequence)
+    with named(f"{folder.url}: opening '{sequence}'", ADVICE):
+        return ZarrArray(store, sequence)

@@ -1,0 +1,103 @@
+"""A cohort that grows, is verified, and lies elsewhere, through the commands."""
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from spinmark import artefacts
+from spinmark.__main__ import main
+from spinmark_data.cohort.reader import Cohort
+
+
+def add(folder: Path, visit: str) -> list[str]:
+    """Write a visit of four people, and return the options that ingest the release."""
+    (folder / "release").mkdir(exist_ok=True)
+    table = folder / "map.csv"
+    lines = table.read_text().splitlines() if table.exists() else []
+    lines = lines or ["path,subject_id,laterality,visit,days,sequence"]
+    for number in range(4):
+        name = f"{visit}-{number}.nii"
+        voxels = np.random.default_rng([number, *visit.encode()]).integers(0, 900, (6, 5, 4))
+        image = nib.Nifti1Image(voxels.astype(np.int16), np.diag([0.5, 0.5, 1.5, 1]))
+        image.to_filename(folder / "release" / name)
+        lines.append(f"{name},p{number},R,{visit},0,DESS")
+    table.write_text("\n".join(lines) + "\n")
+    return ["--release", str(folder / "release"), "--table_map", str(table), "--workers", "1"]
+
+
+def test_a_cohort_grows_and_says_what_it_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, out = add(tmp_path, "V00"), tmp_path / "c"
+    assert main(["ingest", *words, "--out", str(out)]) == 0
+    first = artefacts.content_hash(out)
+    assert main(["split", "--cohort", str(out), "--out", str(tmp_path / "split")]) == 0
+    words = add(tmp_path, "V01")
+    assert main(["ingest", *words, "--out", str(out), "--append", "true"]) == 0
+    assert "generation 2; scans: 8 of DESS" in capsys.readouterr().out
+    record = artefacts.read(out, "cohort")
+    assert record["hash"] == Cohort.open(out).hash != first
+    assert [entry["hash"] for entry in record["earlier"]] == [first]
+    # The same again adds nothing, and what was made from the first generation says so.
+    assert main(["ingest", *words, "--out", str(out), "--append", "true"]) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert main(["split", "--cohort", str(out), "--out", str(tmp_path / "split")]) == 1
+    assert "differs in input cohort" in capsys.readouterr().err
+    assert main(["verify", str(out)]) == 0
+    assert "generation 2 is whole: 8 volumes" in capsys.readouterr().out
+    assert main(["verify", "--cohort", str(out), "--generation", "1"]) == 0
+    assert "generation 1 is whole: 4 volumes" in capsys.readouterr().out
+
+
+def test_a_flipped_byte_is_named_and_the_status_is_not_zero(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, out = add(tmp_path, "V00"), tmp_path / "c"
+    assert main(["ingest", *words, "--out", str(out)]) == 0
+    shard = out / "images.zarr/DESS/volume/c/2/0/0/0"
+    content = bytearray(shard.read_bytes())
+    content[25] ^= 1
+    shard.write_bytes(content)
+    capsys.readouterr()
+    assert main(["verify", str(out)]) == 1
+    told = capsys.readouterr()
+    assert "images.zarr/DESS/volume/c/2/0/0/0: crc32c" in told.out
+    assert "(scan p2:R:V00:DESS:0)" in told.out
+    assert "1 problems in generation 1" in told.err
+
+
+def test_a_cohort_of_another_schema_version_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, out = add(tmp_path, "V00"), tmp_path / "c"
+    assert main(["ingest", *words, "--out", str(out)]) == 0
+    manifest = json.loads((out / "cohort.json").read_text())
+    (out / "cohort.json").write_text(json.dumps({**manifest, "version": 1}))
+    capsys.readouterr()
+    for command in (
+        ["verify", str(out)],
+        ["ingest", *words, "--out", str(out), "--append", "true"],
+    ):
+        assert main(command) == 1
+        assert (
+            "version 1; this spinmark reads 'spinmark/cohort' version 2" in capsys.readouterr().err
+        )
+
+
+def test_every_command_takes_a_cohort_in_a_store(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, out = add(tmp_path, "V00"), f"memory://{tmp_path.name}/c"
+    assert main(["ingest", *words, "--out", out]) == 0
+    assert main(["ingest", *words, "--out", out]) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert main(["split", "--cohort", out, "--out", str(tmp_path / "split")]) == 0
+    words = add(tmp_path, "V01")
+    assert main(["ingest", *words, "--out", out, "--append", "true"]) == 0
+    assert main(["verify", out]) == 0
+    assert main(["ingest", *words, "--out", str(tmp_path / "c")]) == 0
+    there, here = Cohort.open(out), Cohort.open(tmp_path / "c")
+    assert sorted(there.scans("DESS")["scan_id"]) == sorted(here.scans("DESS")["scan_id"])

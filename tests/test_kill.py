@@ -38,10 +38,11 @@ def command(folder: Path, out: Path, workers: int) -> list[str]:
 
 
 def tree(path: Path) -> dict[str, bytes]:
+    """The store, the tables and the ledger; `run.json` tells where the cohort was to go."""
     return {
         file.relative_to(path).as_posix(): file.read_bytes()
         for file in sorted(path.rglob("*"))
-        if file.is_file()
+        if file.is_file() and file.name != "run.json"
     }
 
 

@@ -36,7 +36,7 @@ def load_nifti(path: Path) -> tuple[Volume, str]:
             raise Refused("voxels are not finite")
         if not np.array_equal(data, np.round(data)) or np.ptp(data) > 65535:
             low, span = float(data.min()), float(np.ptp(data))
-            step = span / 65535
+            step = span / 65535 or 1.0  # A constant volume is its offset.
             data = np.round((data.astype(np.float64) - low) / step)
             offset += low * scale
             scale *= step

@@ -1,0 +1,46 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PEER_OF = {
+    "crop_vs_blosc2": "blosc2",
+    "crop_vs_monai_cache": "monai",
+    "crop_vs_niigz": None,
+    "crop_vs_pread": None,
+    "loader_vs_npy": None,
+}
+
+
+@pytest.mark.slow
+def test_the_data_benchmark_runs_and_every_reader_gives_the_voxels(tmp_path: Path) -> None:
+    small = ["--quick", "--volumes", "2", "--rounds", "2", "--crops", "2", "--work", str(tmp_path)]
+    run = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks/data.py"), *small], capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    result = json.loads(run.stdout.splitlines()[-1])
+    absent = set(result["absent"])
+    assert absent <= {"blosc2", "monai"}
+    for key, peer in PEER_OF.items():
+        assert (result[key] is None) == (peer in absent), key
+        assert result[key] is None or result[key] > 0
+    own = {f"spinmark {how}" for how in ("direct", "direct, to float32", "by zarr-python")}
+    peers = {"nii.gz, nibabel", "npy, memory map"}
+    if "monai" not in absent:
+        peers.add("MONAI cache")
+    if "blosc2" not in absent:
+        peers |= {
+            f"nnU-Net {rule} {kind}" for rule in ("2.8", "2.7") for kind in ("float32", "int16")
+        }
+    assert set(result["equal"]) == own | peers
+    # The readers are checked against the rendered volume; so is what lies on the disk.
+    rendered = np.load(tmp_path / "40x96x96/1.npy")
+    assert rendered.dtype == np.int16
+    assert np.array_equal(nibabel.load(tmp_path / "40x96x96/1.nii.gz").get_fdata().T, rendered)
+    assert result["compression"]["npy, memory map"] > 0.99

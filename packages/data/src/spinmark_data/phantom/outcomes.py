@@ -12,7 +12,6 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import ndtr
 
 from spinmark_data.phantom.clinic import clinic_visit
@@ -160,6 +159,8 @@ def _solve_scale(share: float, shape: float, theta: float, sites: int) -> float:
     _, joints = clinic_visit(population, population.latents, "V00", config)
     eta = linear_predictor(population, joints["WOMKP"].to_numpy())
     death = np.repeat(death_rate(population), 2)
+
+    from scipy.optimize import brentq
 
     def excess(log_scale: float) -> float:
         incidence = expected_incidence(eta, death, float(np.exp(log_scale)), config, steps=60)

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtr
-from scipy.stats import beta, gamma
 
 from spinmark_data.phantom.config import PhantomConfig
 from spinmark_data.phantom.state import LATENTS
@@ -116,6 +115,9 @@ def sample_population(config: PhantomConfig) -> Population:
     Args:
         config: Parameters of the cohort.
     """
+    # Takes seconds, and the processes that render need none of it.
+    from scipy.stats import gamma
+
     n = config.subjects
     z = normals(config.seed, n, 48, STREAM_SUBJECT)
     u = ndtr(z)
@@ -209,6 +211,9 @@ def sample_population(config: PhantomConfig) -> Population:
 
 def _beta_like(uniform: Floats) -> Floats:
     """Quantiles of a broad hump on [0, 1]: the ages at which the OAI enrolled."""
+    # Takes seconds, and the processes that render need none of it.
+    from scipy.stats import beta
+
     return np.asarray(beta.ppf(uniform, 1.3, 1.5), dtype=np.float64)
 
 

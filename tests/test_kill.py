@@ -76,7 +76,7 @@ def survive(folder: Path, moments: int, workers: int) -> tuple[int, int]:
         words = command(folder, out, workers)
         met += killed_after(words, chance.uniform(0.1, 1) * span)
         assert not out.exists() or tree(out) == expected
-        ledger = folder / f".c{number}.partial/.staging/ledger.jsonl"
+        ledger = folder / f".c{number}.partial/.staging-1/ledger.jsonl"
         partly += ledger.exists() and '"status": "taken"' in ledger.read_text()
         subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
         assert tree(out) == expected

@@ -101,3 +101,57 @@ def test_every_command_takes_a_cohort_in_a_store(
     assert main(["ingest", *words, "--out", str(tmp_path / "c")]) == 0
     there, here = Cohort.open(out), Cohort.open(tmp_path / "c")
     assert sorted(there.scans("DESS")["scan_id"]) == sorted(here.scans("DESS")["scan_id"])
+
+
+def test_a_kill_before_the_seal_costs_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from spinmark_data.ingest import staging
+
+    words, out = add(tmp_path, "V00"), tmp_path / "c"
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for target in (str(out), f"memory://{tmp_path.name}/c"):
+        with monkeypatch.context() as patch:
+            patch.setattr(artefacts, "_seal", killed)
+            assert main(["ingest", *words, "--out", target]) == 130
+        with monkeypatch.context() as patch:
+            patch.setattr(staging, "stage", killed)
+            assert main(["ingest", *words, "--out", target]) == 0
+        assert main(["verify", target]) == 0
+        assert artefacts.content_hash(Path(target)) == Cohort.open(target).hash
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["c", "map.csv", "release"]
+
+
+def test_a_file_more_in_the_release_costs_only_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from spinmark_data.ingest import staging
+
+    words, out = add(tmp_path, "V00"), tmp_path / "c"
+    stage, calls = staging.stage, []
+
+    def counted(*args: object) -> object:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return stage(*args)
+
+    monkeypatch.setattr(staging, "stage", counted)
+    assert main(["ingest", *words, "--out", str(out)]) == 130
+    (tmp_path / "release/readme.txt").write_text("words")
+    assert main(["ingest", *words, "--out", str(out)]) == 0
+    assert len(calls) == 5
+
+
+def test_a_table_that_was_corrected_is_another_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, out = add(tmp_path, "V00"), tmp_path / "c"
+    assert main(["ingest", *words, "--out", str(out)]) == 0
+    table = tmp_path / "map.csv"
+    table.write_text(table.read_text().replace("p0", "q0"))
+    assert main(["ingest", *words, "--out", str(out)]) == 1
+    assert "differs in input table_map" in capsys.readouterr().err

@@ -32,6 +32,9 @@ VERSIONS = {
     "prognosis": 1,
     "evaluation": 1,
 }
+# What an unfinished artefact is to become, and the pieces that are finished already.
+MARK = ".fingerprint"
+STAGING = ".staging"
 # Options that change where or how fast an artefact is made, not what it is.
 INCIDENTAL = {"out", "workers", "cluster", "threads", "config", "preset"}
 RECORDED_PACKAGES = (
@@ -101,8 +104,9 @@ def make(
             if not resumable:
                 shutil.rmtree(partial, ignore_errors=True)
             raise
-        (partial / ".fingerprint").unlink()
         content = _seal(partial, kind, fingerprint, settings, hashes)
+        # Only now: until it is sealed, a kill leaves what the same call goes on from.
+        (partial / MARK).unlink()
         partial.rename(out)
     return Made(out, content, fresh=True)
 
@@ -117,7 +121,7 @@ def extend(
 ) -> Made:
     """Add a generation to an artefact that stands, and seal it anew.
 
-    What it was before stays named in its `run.json`, under `earlier`.
+    The records of earlier runs stay in its `run.json`, under `earlier`.
 
     Args:
         out: The artefact.
@@ -131,15 +135,17 @@ def extend(
         InputError: There is no such artefact.
     """
     out = Path(out)
-    before = read(out, kind)
     hashes, settings, fingerprint = _identify(kind, config, inputs)
-    write(out)
-    earlier = before.pop("earlier", [])
-    content = _contents(out, kind)[1]
-    if content == before["hash"]:
-        return Made(out, content, fresh=False)
-    _seal(out, kind, fingerprint, settings, hashes, [*earlier, before])
-    return Made(out, content, fresh=True)
+    # An object store has no such lock: what writes there has to claim it.
+    with contextlib.nullcontext() if is_url(out) else _sole_writer(out):
+        before = read(out, kind)
+        write(out)
+        earlier = before.pop("earlier", [])
+        content = _contents(out, kind)[1]
+        if content == before["hash"]:
+            return Made(out, content, fresh=False)
+        _seal(out, kind, fingerprint, settings, hashes, [*earlier, before])
+        return Made(out, content, fresh=True)
 
 
 def is_url(path: Path) -> bool:
@@ -156,10 +162,19 @@ def _make_remote(
     hashes: Mapping[str, str],
 ) -> Made:
     """Write an artefact where nothing can be renamed: it is whole once its `run.json` is there."""
+    from spinmark_data.cohort.location import locate
+
     if _text(out, "run.json") is not None:
         return _already(out, kind, fingerprint, settings, hashes)
+    folder = locate(out)
+    if _text(out, MARK) != fingerprint:
+        if folder.exists("cohort.json"):
+            raise InputError(f"{out}: holds a cohort that was made from something else")
+        folder.write(MARK, fingerprint.encode())
     write(out)
-    return Made(out, _seal(out, kind, fingerprint, settings, hashes), fresh=True)
+    content = _seal(out, kind, fingerprint, settings, hashes)
+    folder.remove(MARK)
+    return Made(out, content, fresh=True)
 
 
 def _identify(
@@ -222,7 +237,11 @@ def content_hash(path: Path) -> str:
     text = _text(path, "run.json")
     if text is None:
         raise InputError(f"{path}: has no run.json, so it is no artefact made by spinmark")
-    return str(json.loads(text)["hash"])
+    record = json.loads(text)
+    if record["schema"] == "spinmark/cohort":
+        # The generation that stands, also where a kill came before it was sealed.
+        return _contents(Path(path), "cohort")[1]
+    return str(record["hash"])
 
 
 def listing_hash(folder: Path) -> str:
@@ -238,6 +257,17 @@ def listing_hash(folder: Path) -> str:
     if not entries:
         raise InputError(f"{folder}: is empty; a folder with DICOM or NIfTI files is needed")
     return _digest(entries)
+
+
+def file_hash(path: Path) -> str:
+    """Hash the content of a file that is not an artefact.
+
+    Raises:
+        InputError: There is no such file.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    return _sha256(path)
 
 
 def _already(
@@ -259,10 +289,14 @@ def _already(
 
 
 def _prepare(partial: Path, fingerprint: str, resumable: bool) -> None:
-    mark = partial / ".fingerprint"
+    mark = partial / MARK
     same = mark.is_file() and mark.read_text() == fingerprint
     if partial.exists() and not (resumable and same):
-        shutil.rmtree(partial)
+        for child in partial.iterdir():
+            # Finished pieces of a resumable piece of work are checked one by one by whoever resumes.
+            if resumable and child.name.startswith(STAGING):
+                continue
+            shutil.rmtree(child) if child.is_dir() else child.unlink()
     partial.mkdir(exist_ok=True)
     mark.write_text(fingerprint)
 
@@ -331,7 +365,7 @@ def _contents(folder: Path, kind: str) -> tuple[dict[str, str], str]:
     files = {
         str(path.relative_to(folder)): _sha256(path)
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.name not in (MARK, "run.json", ".run.json.new")
     }
     return files, _digest(files)
 

@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
     """Run the command."""
     args = cli.parse("ingest", Ingest, argv, aliases={"--dry-run": ["--dry_run", "true"]})
     from spinmark_data.ingest.plan import plan
-    from spinmark_data.ingest.run import ingest
+    from spinmark_data.ingest.run import finished, ingest
 
     listing = artefacts.listing_hash(args.release)
     if args.dry_run:
@@ -46,10 +46,17 @@ def main(argv: list[str]) -> int:
         raise UsageError("--out is missing: the folder where to write the cohort")
 
     def write(folder: Path) -> None:
+        # Cut short after its last write: it is of this release and these settings.
+        if not args.append and finished(folder):
+            return
         with progress("ingest: series") as bar:
             ingest(args.release, folder, args, append=args.append, progress=bar)
 
-    inputs = {"release": listing}
+    inputs: dict[str, Path | str] = {"release": listing}
+    for name in ("table_map", "clinical_table", "clinical_columns"):
+        file = getattr(args, name)
+        if file is not None:
+            inputs[name] = artefacts.file_hash(file)
     if args.append:
         made = artefacts.extend(args.out, "cohort", write, config=args, inputs=inputs)
     else:

@@ -83,6 +83,8 @@ def test_no_scheduler_and_no_address() -> None:
         run(["1"], kind="scheduler", address=address)
     with pytest.raises(InputError, match=r"needs cluster\.address or cluster\.scheduler_file"):
         run(["1"], kind="scheduler")
+    with pytest.raises(InputError, match=r"nowhere\.json: there is no such file"):
+        run(["1"], kind="scheduler", scheduler_file="nowhere.json")
 
 
 # An object of dask-jobqueue that its own constructor refuses warns when it goes.
@@ -90,6 +92,8 @@ def test_no_scheduler_and_no_address() -> None:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_slurm_jobs_are_what_the_options_say(tmp_path: Path, monkeypatch) -> None:
     pytest.importorskip("dask_jobqueue")
+    with pytest.raises(InputError, match="needs sbatch"):
+        run(["1"], kind="slurm")
     # A sbatch that keeps what it is given, and answers as SLURM does.
     sbatch = tmp_path / "sbatch"
     sbatch.write_text(f'#!/bin/sh\ncp "$1" {tmp_path}/job-$$.sh\necho "Submitted batch job 7"\n')

@@ -1,6 +1,7 @@
 """A cohort that grows: shards that never change, readers that see one generation whole."""
 
 import json
+import shutil
 import threading
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import pandas as pd
 import pytest
 
 from spinmark_data.cohort.ledger import read_ledger
-from spinmark_data.cohort.location import locate
+from spinmark_data.cohort.location import LocalFolder, locate
 from spinmark_data.cohort.lock import sole_writer
 from spinmark_data.cohort.reader import Cohort
+from spinmark_data.cohort.store import SequenceVolumes, write_cohort
 from spinmark_data.cohort.verify import verify
 from spinmark_data.errors import InputError
 from spinmark_data.ingest.config import IngestConfig
@@ -90,7 +92,7 @@ def test_nothing_new_is_no_generation(tmp_path: Path, write_release) -> None:
     other = ingest(tmp_path / "other", tmp_path / "c", config(tmp_path), append=True)
     assert other.generation == 1
     assert (tmp_path / "c/cohort.json").read_bytes() == before
-    assert not (tmp_path / "c/.staging").exists()
+    assert not (tmp_path / "c/.staging-1").exists()
 
 
 def test_a_source_that_changed_or_has_another_grid_is_kept_out(
@@ -169,10 +171,10 @@ def test_appending_to_nothing_and_ingesting_onto_a_cohort_are_refused(
 def test_a_kill_after_the_last_write_is_cleared_up(tmp_path: Path, write_release) -> None:
     release = write_release(tmp_path, ("a",))
     ingest(release, tmp_path / "c", config(tmp_path))
-    (tmp_path / "c/.staging").mkdir()
-    (tmp_path / "c/.staging/ledger.jsonl").touch()
+    (tmp_path / "c/.staging-1").mkdir()
+    (tmp_path / "c/.staging-1/ledger.jsonl").touch()
     assert ingest(release, tmp_path / "c", config(tmp_path)).scans == 2
-    assert not (tmp_path / "c/.staging").exists()
+    assert not (tmp_path / "c/.staging-1").exists()
 
 
 def test_of_two_writers_one_is_refused(tmp_path: Path, write_release) -> None:
@@ -274,3 +276,126 @@ def test_absent_and_short_shards_and_an_edited_ledger_are_found(
     ledger.write_text("not json\n")
     with pytest.raises(InputError, match=r"ledger\.jsonl, line 1"):
         verify(tmp_path / "c")
+
+
+def tree(path: Path) -> dict[str, bytes]:
+    return {
+        file.relative_to(path).as_posix(): file.read_bytes()
+        for file in sorted(path.rglob("*"))
+        if file.is_file()
+    }
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL between two writes: nothing below catches it."""
+
+
+def test_an_append_cut_short_at_any_write_hides_itself_and_resumes(
+    tmp_path: Path, write_release, monkeypatch
+) -> None:
+    release = write_release(tmp_path, ("a", "b"))
+    ingest(release, tmp_path / "first", config(tmp_path))
+    write_release(tmp_path, ("a",), ("V01",))
+    shutil.copytree(tmp_path / "first", tmp_path / "whole")
+    count, limit = [0], [10**9]
+    write, place = LocalFolder.write, LocalFolder.place
+
+    def counted(real):
+        def call(self, *args):
+            count[0] += 1
+            if count[0] > limit[0]:
+                raise Killed
+            real(self, *args)
+
+        return call
+
+    monkeypatch.setattr(LocalFolder, "write", counted(write))
+    monkeypatch.setattr(LocalFolder, "place", counted(place))
+    ingest(release, tmp_path / "whole", config(tmp_path), append=True)
+    expected, writes = tree(tmp_path / "whole"), count[0]
+    assert writes > 20
+    before = contents(Cohort.open(tmp_path / "first"))
+    for stop in range(0, writes, 3):
+        out = tmp_path / f"c{stop}"
+        shutil.copytree(tmp_path / "first", out)
+        count[0], limit[0] = 0, stop
+        with pytest.raises(Killed):
+            ingest(release, out, config(tmp_path), append=True)
+        assert contents(Cohort.open(out)) == before
+        assert verify(out).problems == []
+        limit[0] = 10**9
+        assert ingest(release, out, config(tmp_path), append=True).generation == 2
+        assert tree(out) == expected
+
+
+def test_another_delivery_with_the_same_names_and_sizes_is_not_the_same(
+    tmp_path: Path, write_release
+) -> None:
+    first = write_release(tmp_path / "x", ("a",))
+    other = write_release(tmp_path / "y", ("b",))
+    for file in list(other.iterdir()):
+        file.rename(other / file.name.replace("b_", "a_"))
+    rows = (tmp_path / "y/map.csv").read_text().replace("b_", "a_").replace("V00,0", "V01,365")
+    (tmp_path / "y/map.csv").write_text(rows)
+    ingest(first, tmp_path / "c", config(tmp_path / "x"))
+    assert ingest(other, tmp_path / "c", config(tmp_path / "y"), append=True).scans == 4
+
+
+def test_new_clinical_rows_alone_are_a_generation(tmp_path: Path, write_release) -> None:
+    release = write_release(tmp_path, ("a",))
+    people = tmp_path / "people.csv"
+    people.write_text("subject_id,visit,AGE\na,V00,60\n")
+    settings = config(tmp_path, clinical_table=people)
+    ingest(release, tmp_path / "c", settings)
+    people.write_text("subject_id,visit,AGE\na,V00,60\na,V01,61\n")
+    assert ingest(release, tmp_path / "c", settings, append=True).generation == 2
+    cohort = Cohort.open(tmp_path / "c")
+    assert cohort.table("visits")["AGE"].tolist() == [60.0, 61.0]
+    assert len(cohort.scans("DESS")) == 2
+    assert ingest(release, tmp_path / "c", settings, append=True).generation == 2
+
+
+def edited(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_edits_of_what_describes_the_voxels_are_found(tmp_path: Path, write_release) -> None:
+    release = write_release(tmp_path, ("a",))
+    ingest(release, tmp_path / "whole", config(tmp_path))
+    edits = (
+        ("images.zarr/DESS/volume/zarr.json", '"int16"', '"uint16"', "volume/zarr.json"),
+        ("cohort.json", "0.7", "0.8", "cohort.json"),
+        ("ledger.jsonl", '"source": "a_V00_L.nii"', '"source": "b"', "ledger.jsonl"),
+    )
+    for number, (file, old, new, named) in enumerate(edits):
+        out = tmp_path / str(number)
+        shutil.copytree(tmp_path / "whole", out)
+        edited(out / file, old, new)
+        assert any(named in name for name, _ in verify(out).problems)
+    (tmp_path / "whole/images.zarr/DESS/volume/zarr.json").unlink()
+    assert "volume/zarr.json" in str(verify(tmp_path / "whole").problems)
+    with pytest.raises(InputError, match="opening 'DESS' failed"):
+        Cohort.open(tmp_path / "whole").read("DESS", np.array([0]))
+    edited(tmp_path / "0/cohort.json", '"sequences"', '"sequencez"')
+    with pytest.raises(InputError, match=r"lacks \['sequences'"):
+        Cohort.open(tmp_path / "0")
+    (tmp_path / "1/tables/flow.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match=r"tables/flow\.parquet: reading it failed"):
+        Cohort.open(tmp_path / "1").table("flow")
+
+
+def test_an_array_of_another_layout_is_never_lengthened(tmp_path: Path, write_release) -> None:
+    release = write_release(tmp_path, ("a",))
+    volume = np.full((1, 8, 9, 6), 40000, np.uint16)
+    rows = pd.DataFrame({"subject_id": ["z"], "laterality": ["R"]})
+    ingest(release, tmp_path / "like", config(tmp_path))
+    affine = Cohort.open(tmp_path / "like").coordinates("DESS")[1][:1]
+    spacing = Cohort.open(tmp_path / "like").manifest["sequences"]["DESS"]["spacing_mm"]
+    one = SequenceVolumes(volume=volume, scans=rows, spacing_mm=tuple(spacing), affine=affine)
+    write_cohort(tmp_path / "c", volumes={"DESS": one}, tables={}, provenance={})
+    with pytest.raises(InputError, match="stored in another layout"):
+        ingest(release, tmp_path / "c", config(tmp_path), append=True)
+    assert (Cohort.open(tmp_path / "c").read("DESS", np.array([0])) == 40000).all()
+    assert verify(tmp_path / "c").problems == []

@@ -101,7 +101,7 @@ def test_interrupted_and_resumed_is_as_undisturbed(tmp_path: Path, monkeypatch) 
     stage, calls = staging.stage, []
 
     def full(*args):
-        calls.append(args[2].name)
+        calls.append(args[3].name)
         if len(calls) == 2:
             raise OSError(errno.ENOSPC, "no space")
         return stage(*args)

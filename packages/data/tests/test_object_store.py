@@ -110,7 +110,7 @@ def test_work_that_was_cut_short_in_s3_resumes(
     stage, calls = staging.stage, []
 
     def killed(*args):
-        calls.append(args[2].name)
+        calls.append(args[3].name)
         if len(calls) == 3:
             raise KeyboardInterrupt
         return stage(*args)
@@ -249,6 +249,29 @@ def test_a_store_that_never_answers_is_named_and_the_work_resumes(
         cohort.read("DESS", np.array([0]))
 
 
+def test_a_store_that_fails_is_not_a_store_without_the_cohort(
+    tmp_path: Path, write_release, unreliable: Unreliable, bucket: str
+) -> None:
+    release = write_release(tmp_path, ("a",))
+    ingest(release, f"{bucket}/c", config(tmp_path))
+    unreliable.failures = 10**6
+    with pytest.raises(InputError, match="looking for it failed"):
+        locate(f"{bucket}/c").exists("cohort.json")
+    unreliable.failures = 0
+    # The claim is stored, then nothing answers: the next call says what stands in the way.
+
+    def write_and_fail() -> None:
+        with sole_writer(locate(f"{bucket}/c")):
+            unreliable.failures = 10**6
+            locate(f"{bucket}/c").read("cohort.json")
+
+    with pytest.raises(InputError, match=r"then remove s3://.*/\.writer\.json first"):
+        write_and_fail()
+    unreliable.failures = 0
+    locate(f"{bucket}/c").remove(".writer.json")
+    assert ingest(release, f"{bucket}/c", config(tmp_path), append=True).generation == 1
+
+
 def test_nobody_at_the_address(monkeypatch, bucket: str) -> None:
     import s3fs
 
@@ -272,3 +295,7 @@ def test_memory_is_a_store_too(tmp_path: Path, write_release) -> None:
 def test_a_client_that_is_not_installed_is_named() -> None:
     with pytest.raises(InputError, match=r"oci://x/c: .*ocifs"):
         locate("oci://x/c")
+    with pytest.raises(InputError, match=r"s33://x/c: Protocol not known"):
+        locate("s33://x/c")
+    assert locate("file:///data/c").local == Path("/data/c")
+    assert locate(Path("s3://bucket/c")).url == "s3://bucket/c"

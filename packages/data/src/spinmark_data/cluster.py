@@ -1,8 +1,10 @@
 """Independent tasks on this machine or a Dask cluster, their results as they come."""
 
 import logging
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from spinmark_data.cluster_config import ClusterConfig
@@ -36,6 +38,9 @@ def open_client(cluster: ClusterConfig, workers: int) -> Iterator[Any]:
         )
     elif cluster.kind == "slurm":
         started = _slurm(cluster, workers)
+    elif cluster.scheduler_file is not None and not Path(cluster.scheduler_file).is_file():
+        # The client would wait for it for ever.
+        raise InputError(f"cluster.scheduler_file {cluster.scheduler_file}: there is no such file.")
     elif (cluster.address is None) == (cluster.scheduler_file is None):
         raise InputError(
             "cluster.kind scheduler needs cluster.address or cluster.scheduler_file, one of them."
@@ -65,6 +70,8 @@ def _slurm(cluster: ClusterConfig, workers: int) -> Any:
         raise InputError(
             "cluster.kind slurm needs dask-jobqueue: pip install 'spinmark-data[cluster]'."
         ) from None
+    if shutil.which("sbatch") is None:
+        raise InputError("cluster.kind slurm needs sbatch, which is not on this machine's PATH.")
     try:
         jobs = SLURMCluster(**cluster.options)
     except (TypeError, ValueError) as error:

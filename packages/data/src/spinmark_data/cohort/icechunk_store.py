@@ -4,7 +4,6 @@ One committer writes, the process that ingests. The snapshot of each generation 
 `cohort.json`, so that a reader opens exactly what its generation was, whatever came later.
 """
 
-import asyncio
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -47,9 +46,10 @@ def open_store(folder: Folder, snapshot: str) -> Any:
         folder: The cohort.
         snapshot: Its name, from `cohort.json`.
     """
+    storage = _storage(folder)
     import icechunk
 
-    repository = icechunk.Repository.open(_storage(folder))
+    repository = icechunk.Repository.open(storage)
     return repository.readonly_session(snapshot_id=snapshot).store
 
 
@@ -61,19 +61,19 @@ class IcechunkSink(Sink):
     """
 
     def __init__(self, folder: Folder) -> None:
+        storage = _storage(folder)
         import icechunk
 
         self._folder = folder
-        self._session = icechunk.Repository.open_or_create(_storage(folder)).writable_session(
-            "main"
-        )
+        self._session = icechunk.Repository.open_or_create(storage).writable_session("main")
 
     def write(self, key: str, data: bytes) -> None:
         """Put a file whole."""
         from zarr.core.buffer import default_buffer_prototype
+        from zarr.core.sync import sync
 
         buffer = default_buffer_prototype().buffer.from_bytes(data)
-        asyncio.run(self._session.store.set(key, buffer))
+        sync(self._session.store.set(key, buffer))
 
     def place(self, staged: str, key: str) -> None:
         """Put a staged shard; its bytes pass through this machine."""

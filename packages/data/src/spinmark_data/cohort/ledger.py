@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from spinmark_data.cohort.location import Folder
-from spinmark_data.cohort.manifest import LEDGER
+from spinmark_data.cohort.manifest import LEDGER, digest
 from spinmark_data.errors import InputError
 
 Record = dict[str, Any]
@@ -89,6 +89,12 @@ class WorkLedger:
         with file.open("a", encoding="utf-8") as handle:
             # The break before it ends a line that a kill cut short.
             handle.write(f"\n{line}\n")
+
+
+def ledger_digest(rows: Iterable[Mapping[str, Any]]) -> str:
+    """One sha256 over all that the ledger says of some scans, in any order."""
+    ordered = sorted(rows, key=lambda row: str(row["scan_id"]))
+    return digest([[row[key] for key in COLUMNS] for row in ordered])
 
 
 def write_ledger(folder: Folder, rows: Iterable[Mapping[str, Any]]) -> None:

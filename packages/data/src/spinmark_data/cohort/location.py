@@ -18,7 +18,9 @@ from spinmark_data.errors import InputError
 
 Result = TypeVar("Result")
 # `Path("s3://bucket/x")` reads `s3:/bucket/x`, hence one slash or two.
-_URL = re.compile(r"(?P<protocol>[a-z][a-z0-9+.-]+):/{1,2}(?P<rest>[^/].*)")
+_URL = re.compile(r"(?P<protocol>[A-Za-z][A-Za-z0-9+.-]+):/{1,3}(?P<rest>[^/].*)")
+# A file that a kill left on its way to its name.
+_BESIDE = re.compile(r"\..+\.[0-9a-f]{8}")
 # Seconds until a store that does not answer counts as failing, and how often it is asked.
 _S3_OPTIONS: dict[str, Any] = {
     "config_kwargs": {"connect_timeout": 10, "read_timeout": 30, "retries": {"max_attempts": 4}}
@@ -34,11 +36,11 @@ def named(what: str, advice: str) -> Iterator[None]:
         advice: What the reader can do.
 
     Raises:
-        InputError: Something failed; files that are absent or there already stay what they are.
+        InputError: Something failed.
     """
     try:
         yield
-    except (FileNotFoundError, FileExistsError, InputError):
+    except InputError:
         raise
     except Exception as error:
         text = " ".join(str(error).split()) or type(error).__name__
@@ -89,6 +91,10 @@ class Folder(ABC):
     def zarr_store(self, below: str) -> Any:
         """A read-only Zarr store of a folder below this one."""
 
+    @abstractmethod
+    def sweep(self) -> None:
+        """Remove what a killed writer left half-written, where writing takes two steps."""
+
 
 class LocalFolder(Folder):
     """A folder of this machine.
@@ -98,7 +104,8 @@ class LocalFolder(Folder):
     """
 
     def __init__(self, path: Path) -> None:
-        self.local: Path = path
+        # A worker elsewhere has another current folder.
+        self.local: Path = path.absolute()
         self.url = str(path)
 
     def read(self, name: str) -> bytes:
@@ -147,6 +154,8 @@ class LocalFolder(Folder):
         except OSError:
             shutil.copyfile(self.local / source, beside)
         beside.replace(final)
+        # Where both are links to one file already, renaming leaves both.
+        beside.unlink(missing_ok=True)
 
     def remove(self, name: str) -> None:
         """Remove a file, or all files below a folder; none there is no error."""
@@ -161,6 +170,12 @@ class LocalFolder(Folder):
         from zarr.storage import LocalStore
 
         return LocalStore(self.local / below, read_only=True)
+
+    def sweep(self) -> None:
+        """Remove files that a kill left on their way to their names."""
+        for path in self.local.rglob(".*"):
+            if _BESIDE.fullmatch(path.name) and path.is_file():
+                path.unlink(missing_ok=True)
 
 
 class ObjectFolder(Folder):
@@ -186,8 +201,12 @@ class ObjectFolder(Folder):
 
         try:
             self._fs, self._root = url_to_fs(self.url, **self._options)
-        except ImportError as error:
-            raise InputError(f"{self.url}: {error}; install the client that it names.") from None
+        except (ImportError, ValueError) as error:
+            text = " ".join(str(error).split())
+            raise InputError(
+                f"{self.url}: {text}; a folder, or a URL such as s3://bucket/cohort with its client "
+                "installed, is accepted."
+            ) from None
 
     def __getstate__(self) -> dict[str, Any]:
         return {"url": self.url, "_options": self._options}
@@ -198,8 +217,13 @@ class ObjectFolder(Folder):
 
     def _ask(self, doing: str, name: str, call: Callable[[str], Result]) -> Result:
         advice = "the store was asked again and again; call again when it answers, the work resumes"
+        known: OSError
         with named(f"{self.url}/{name}: {doing} it", advice):
-            return call(f"{self._root}/{name}" if name else self._root)
+            try:
+                return call(f"{self._root}/{name}" if name else self._root)
+            except (FileNotFoundError, FileExistsError) as error:
+                known = error
+        raise known
 
     def read(self, name: str) -> bytes:
         """Return an object's content."""
@@ -220,12 +244,19 @@ class ObjectFolder(Folder):
     def exists(self, name: str) -> bool:
         """Whether there is an object of that name."""
         self._fs.invalidate_cache()
-        return bool(self._ask("looking for", name, self._fs.isfile))
+        try:
+            # Not isfile: a store that fails is not a store without the object.
+            return bool(self._ask("looking for", name, self._fs.info)["type"] == "file")
+        except FileNotFoundError:
+            return False
 
     def names(self, below: str = "") -> list[str]:
         """The names of all objects below a prefix, sorted."""
         self._fs.invalidate_cache()
-        found = self._ask("listing", below, self._fs.find)
+        try:
+            found = self._ask("listing", below, self._fs.find)
+        except FileNotFoundError:
+            return []
         return sorted(str(path)[len(self._root) :].lstrip("/") for path in found)
 
     def place(self, source: str, target: str) -> None:
@@ -249,6 +280,9 @@ class ObjectFolder(Folder):
             f"{self.url}/{below}", storage_options=self._options or None, read_only=True
         )
 
+    def sweep(self) -> None:
+        """Nothing to remove: an object is put in one piece."""
+
 
 def locate(path: "str | Path | Folder") -> Folder:
     """The folder that a path or a URL names.
@@ -261,6 +295,7 @@ def locate(path: "str | Path | Folder") -> Folder:
     match = _URL.fullmatch(str(path))
     if match is None:
         return LocalFolder(Path(path))
-    if match["protocol"] == "file":
+    protocol = match["protocol"].lower()
+    if protocol == "file":
         return LocalFolder(Path("/" + match["rest"]))
-    return ObjectFolder(f"{match['protocol']}://{match['rest']}")
+    return ObjectFolder(f"{protocol}://{match['rest']}")

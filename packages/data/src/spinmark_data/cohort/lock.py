@@ -5,6 +5,7 @@ import getpass
 import json
 import os
 import socket
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -43,17 +44,40 @@ def sole_writer(folder: Folder) -> Iterator[None]:
                 folder.local.rmdir()  # Only an empty folder goes: nothing came of it.
         return
     who = {
-        "user": getpass.getuser(),
+        "claim": uuid.uuid4().hex,
+        "user": _user(),
         "host": socket.gethostname(),
         "process": os.getpid(),
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    if not folder.claim(_CLAIM, json.dumps(who).encode()):
+    mine = json.dumps(who).encode()
+    # A claim whose reply was lost is asked for again, and refused, although it is ours.
+    if not folder.claim(_CLAIM, mine) and (theirs := folder.read(_CLAIM)) != mine:
         raise InputError(
-            f"{folder.url}: another process is writing it ({folder.read(_CLAIM).decode()}); wait for it "
-            f"to end, or remove {folder.url}/{_CLAIM} if it was killed."
+            f"{folder.url}: another process is writing it ({theirs.decode()}); wait for it to end, or "
+            f"remove {folder.url}/{_CLAIM} if it was killed."
         )
     try:
         yield
-    finally:
-        folder.remove(_CLAIM)
+    except InputError as error:
+        try:
+            folder.remove(_CLAIM)
+        except InputError:
+            # The store failed, and fails still.
+            raise InputError(
+                f"{str(error).rstrip('.')}; then remove {folder.url}/{_CLAIM} first, which says that "
+                "this process writes."
+            ) from error
+        raise
+    except BaseException:
+        with suppress(InputError):
+            folder.remove(_CLAIM)
+        raise
+    folder.remove(_CLAIM)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())  # In a container nobody may have a name.

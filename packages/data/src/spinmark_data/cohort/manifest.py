@@ -19,6 +19,7 @@ FILE = "cohort.json"
 IMAGES = "images.zarr"
 TABLES = "tables"
 LEDGER = "ledger.jsonl"
+_ENTRY = {"generation", "hash", "sequences", "tables", "checksums", "provenance"}
 
 
 def sha256(data: bytes) -> str:
@@ -52,6 +53,8 @@ def describe(
     sequences: Mapping[str, Any],
     checksums: Mapping[str, str],
     provenance: Mapping[str, Any],
+    ledger: str = "",
+    layout: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """What `cohort.json` says of one generation.
 
@@ -59,7 +62,9 @@ def describe(
         generation: Its number, from 1.
         sequences: By name: `shape`, `spacing_mm` and `scans`.
         checksums: By name, of tables, coordinates and ledger; the content's hash is over these.
-        provenance: Where it came from; not part of the hash.
+        provenance: Where it came from; like what follows, not part of the hash.
+        ledger: Digest of all that the ledger says up to this generation.
+        layout: Digest of how each sequence's voxels are stored.
     """
     entry = {
         "generation": generation,
@@ -69,7 +74,8 @@ def describe(
     }
     named = {name.removeprefix(f"{entry['tables']}/"): s for name, s in checksums.items()}
     content = digest({"sequences": entry["sequences"], "checksums": named})
-    return {**entry, "hash": content, "provenance": dict(provenance)}
+    rest = {"provenance": dict(provenance), "ledger": ledger, "layout": dict(layout or {})}
+    return {**entry, **rest, "hash": content}
 
 
 def write_manifest(folder: Folder, generations: list[dict[str, Any]], store: str) -> dict[str, Any]:
@@ -120,6 +126,11 @@ def read_manifest(folder: Folder, generation: int | None = None) -> dict[str, An
             f"{file} is of schema {found[0]!r} version {found[1]!r}; this spinmark reads "
             f"'{SCHEMA}' version {VERSION}: ingest the release again."
         )
+    needed = {"store", "generations", *_ENTRY}
+    missing = sorted(needed - set(manifest))
+    missing += sorted({key for one in manifest.get("generations", ()) for key in _ENTRY - set(one)})
+    if missing:
+        raise InputError(f"{file} lacks {missing}; ingest the release again.")
     if generation is None:
         return dict(manifest)
     for entry in manifest["generations"]:

@@ -13,6 +13,7 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 
+from spinmark_data.cohort.lazy import lazy_array
 from spinmark_data.cohort.location import Folder, locate, named
 from spinmark_data.cohort.manifest import IMAGES, read_manifest
 from spinmark_data.cohort.scans import SCAN_COLUMNS
@@ -167,15 +168,20 @@ class Cohort:
         Raises:
             InputError: The cohort has no such sequence.
         """
-        count = self._count(sequence)
-        with named(f"{self.folder.url}: opening '{sequence}'", ADVICE):
-            dataset: xr.Dataset = xr.open_zarr(
-                self.store(), group=sequence, consolidated=False, chunks=None
-            ).isel(scan=slice(0, count))
-        chunks = {"scan": 1, **{dim: -1 for dim in dataset["volume"].dims if dim != "scan"}}
-        dataset["volume"] = dataset["volume"].chunk(chunks)
+        # Made from what this generation counts: while another is added, arrays differ in length.
+        scans, affine, echoes = self.coordinates(sequence)
+        array = self._open(sequence)
+        shape = (len(scans), *array.shape[1:])
+        dims = ("scan", *(["echo"] if len(shape) == 5 else []), "z", "y", "x")
+        data: dict[str, Any] = {
+            "volume": (dims, lazy_array(self, sequence, shape, array.dtype)),
+            "affine": (("scan", "row", "column"), affine),
+        }
+        if echoes is not None:
+            data["echo_time_ms"] = (("scan", "echo"), echoes)
+        columns = {name: ("scan", scans[name].to_numpy()) for name in scans.columns}
+        dataset = xr.Dataset(data, coords=columns)
         for name in SELECTABLE:
-            dataset[name] = dataset[name].astype(object)
             dataset = dataset.set_xindex(name)
         return dataset
 
@@ -202,9 +208,10 @@ class Cohort:
     def _open(self, sequence: str) -> VolumeArray:
         if sequence not in self._volumes:
             self._check(sequence)
-            self._volumes[sequence] = open_volumes(
-                self.folder, self.store(), sequence, self._reader
-            )
+            with named(f"{self.folder.url}: opening '{sequence}'", ADVICE):
+                self._volumes[sequence] = open_volumes(
+                    self.folder, self.store(), sequence, self._reader
+                )
         return self._volumes[sequence]
 
     def read(self, sequence: str, indices: NDArray[np.int64]) -> NDArray[Any]:
@@ -285,7 +292,8 @@ class Cohort:
             raise InputError(
                 f"{self.folder.url}/{file} is absent; ingest the release again."
             ) from None
-        return pd.read_parquet(BytesIO(content))
+        with named(f"{self.folder.url}/{file}: reading it", ADVICE):
+            return pd.read_parquet(BytesIO(content))
 
     @property
     def dictionary(self) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Writing a cohort: whole shards, coordinates, tables, ledger, and the manifest last."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -13,7 +14,7 @@ import zarr
 from numpy.typing import NDArray
 
 from spinmark_data.cohort.encode import encode_root, encode_sequence, encode_shard, shard_key
-from spinmark_data.cohort.ledger import Record, code_hash, write_ledger
+from spinmark_data.cohort.ledger import Record, code_hash, ledger_digest, write_ledger
 from spinmark_data.cohort.location import Folder, locate
 from spinmark_data.cohort.manifest import (
     FILE,
@@ -173,6 +174,16 @@ def coordinates_digest(
     return digest([list(scans.columns), rows, np.asarray(affine).tolist(), echoes])
 
 
+def layout_digest(meta: Mapping[str, Any]) -> str:
+    """One sha256 over how the voxels of a sequence are stored, whatever their number.
+
+    Args:
+        meta: The array's `zarr.json`.
+    """
+    kept = ("data_type", "chunk_grid", "chunk_key_encoding", "codecs", "fill_value")
+    return digest([list(meta["shape"][1:]), *(meta[key] for key in kept)])
+
+
 def generation_entry(
     *,
     generation: int,
@@ -181,6 +192,7 @@ def generation_entry(
     tables: Mapping[str, str],
     ledger: Sequence[Record],
     provenance: Mapping[str, Any],
+    layout: Mapping[str, str],
 ) -> dict[str, Any]:
     """What `cohort.json` says of a generation.
 
@@ -191,11 +203,17 @@ def generation_entry(
         tables: The sha256 of each table, as `write_tables` returns them.
         ledger: All rows up to this generation.
         provenance: Where it came from.
+        layout: `layout_digest` by sequence.
     """
     sums = {f"{IMAGES}/{name}": value for name, value in coordinates.items()}
     sums |= {**tables, "volumes": volumes_digest(ledger)}
     return describe(
-        generation=generation, sequences=sequences, checksums=sums, provenance=provenance
+        generation=generation,
+        sequences=sequences,
+        checksums=sums,
+        provenance=provenance,
+        ledger=ledger_digest(ledger),
+        layout=layout,
     )
 
 
@@ -215,6 +233,7 @@ def finish_cohort(
     sequences: dict[str, Any] = {}
     coordinates: dict[str, str] = {}
     ledger: list[Record] = []
+    layout: dict[str, str] = {}
     for name, spacing in sorted(spacing_mm.items()):
         array = _volume(folder, name)
         sequences[name] = {
@@ -224,6 +243,7 @@ def finish_cohort(
         }
         scans, affine, echoes = sequence_coordinates(folder.zarr_store(IMAGES), name)
         coordinates[name] = coordinates_digest(scans, affine, echoes)
+        layout[name] = layout_digest(json.loads(folder.read(f"{IMAGES}/{name}/volume/zarr.json")))
         for index, scan in scans.iterrows():
             key = shard_key(name, int(str(index)), array.ndim - 1)
             ledger.append(
@@ -247,6 +267,7 @@ def finish_cohort(
         tables=tables,
         ledger=ledger,
         provenance=provenance,
+        layout=layout,
     )
     return write_manifest(folder, [entry], "zarr")
 

@@ -1,5 +1,6 @@
 """Every checksum of a cohort again, from what lies on the disk now."""
 
+import json
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -7,11 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from spinmark_data.cohort.encode import shard_key
-from spinmark_data.cohort.ledger import read_ledger
+from spinmark_data.cohort.ledger import ledger_digest, read_ledger
 from spinmark_data.cohort.location import Folder
-from spinmark_data.cohort.manifest import FILE, IMAGES, LEDGER, sha256, volumes_digest
+from spinmark_data.cohort.manifest import (
+    FILE,
+    IMAGES,
+    LEDGER,
+    describe,
+    sha256,
+    volumes_digest,
+)
 from spinmark_data.cohort.reader import Cohort
-from spinmark_data.cohort.store import coordinates_digest, shard_checksum
+from spinmark_data.cohort.store import coordinates_digest, layout_digest, shard_checksum
 from spinmark_data.errors import InputError
 
 # Shards in flight: reading waits for the disk or the network, not for this processor.
@@ -43,6 +51,9 @@ def _shard_problem(folder: Folder, store: Any, row: dict[str, Any], axes: int) -
         data = folder.read(f"{IMAGES}/{key}") if store is None else _from_store(store, key)
     except FileNotFoundError:
         return "absent"
+    except Exception as error:
+        # A disk, a network or a repository, each with errors of its own.
+        return f"cannot be read ({' '.join(str(error).split()) or type(error).__name__})"
     found = shard_checksum(data)
     if found["bytes"] != row["bytes"]:
         return f"{found['bytes']} bytes; the ledger has {row['bytes']}"
@@ -62,6 +73,7 @@ def _from_store(store: Any, key: str) -> bytes:
 
 
 def _small_files(cohort: Cohort, rows: list[dict[str, Any]]) -> Iterable[tuple[str, str]]:
+    yield from _manifest(cohort, rows)
     told = cohort.manifest["checksums"]
     tables = cohort.manifest["tables"]
     for name in (name for name in told if name.startswith(f"{tables}/")):
@@ -70,8 +82,6 @@ def _small_files(cohort: Cohort, rows: list[dict[str, Any]]) -> Iterable[tuple[s
                 yield name, f"its sha256 is not the one in {FILE}"
         except FileNotFoundError:
             yield name, "absent"
-    if volumes_digest(rows) != told["volumes"]:
-        yield LEDGER, f"its rows are not those that {FILE} was written with"
     for sequence in cohort.sequences:
         name = f"{IMAGES}/{sequence}"
         try:
@@ -81,6 +91,34 @@ def _small_files(cohort: Cohort, rows: list[dict[str, Any]]) -> Iterable[tuple[s
             # A damaged chunk fails in zarr, its codecs or the text decoder, each in its own way.
             text = " ".join(str(error).split()) or type(error).__name__
             yield name, f"its coordinates cannot be read ({text})"
+
+
+def _manifest(cohort: Cohort, rows: list[dict[str, Any]]) -> Iterable[tuple[str, str]]:
+    entry = cohort.manifest
+    known = {one["generation"]: one for one in entry["generations"]}
+    if any(
+        known.get(entry["generation"], {}).get(key) != entry[key] for key in ("hash", "sequences")
+    ):
+        yield FILE, f"what it says of generation {entry['generation']} differs in two places"
+    again = describe(
+        generation=entry["generation"],
+        sequences=entry["sequences"],
+        checksums=entry["checksums"],
+        provenance={},
+    )
+    if again["hash"] != entry["hash"]:
+        yield FILE, "its hash is not that of its sequences and checksums"
+    volumes = entry["checksums"].get("volumes")
+    if volumes_digest(rows) != volumes or ledger_digest(rows) != entry.get("ledger"):
+        yield LEDGER, f"its rows are not those that {FILE} was written with"
+    for sequence, layout in entry.get("layout", {}).items():
+        name = f"{sequence}/volume/zarr.json"
+        try:
+            if layout_digest(json.loads(_from_store(cohort.store(), name))) != layout:
+                yield f"{IMAGES}/{name}", "it tells of other voxels than were stored"
+        except Exception as error:
+            text = " ".join(str(error).split()) or type(error).__name__
+            yield f"{IMAGES}/{name}", f"cannot be read ({text})"
 
 
 def verify(

@@ -78,5 +78,4 @@ def open_volumes(folder: Folder, store: Any, sequence: str, reader: Reader) -> V
         raise InputError(
             f"{folder.url}: the direct reader takes local shards that spinmark wrote; use 'auto'."
         )
-    with named(f"{folder.url}: opening '{sequence}'", ADVICE):
-        return ZarrArray(store, sequence)
+    return ZarrArray(store, sequence)

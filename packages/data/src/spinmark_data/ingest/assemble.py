@@ -1,5 +1,6 @@
 """From staged shards to the next generation of a cohort; `cohort.json` last."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,10 +17,16 @@ from spinmark_data.cohort.manifest import write_manifest
 from spinmark_data.cohort.reader import Cohort
 from spinmark_data.cohort.scans import complete_scans
 from spinmark_data.cohort.sink import Sink, open_sink
-from spinmark_data.cohort.store import coordinates_digest, generation_entry, write_tables
+from spinmark_data.cohort.store import (
+    coordinates_digest,
+    generation_entry,
+    layout_digest,
+    write_tables,
+)
+from spinmark_data.errors import InputError
 from spinmark_data.ingest.arrange import Grid, Record, days, grid_of, sites
 from spinmark_data.ingest.geometry import lps_axes
-from spinmark_data.ingest.images import STAGING
+from spinmark_data.ingest.images import staging
 from spinmark_data.ingest.tableset import COLUMNS, TableSet
 
 Coordinates = tuple[pd.DataFrame, NDArray[np.float64], NDArray[np.float64] | None]
@@ -67,9 +74,9 @@ class Standing:
         )
 
     @property
-    def listings(self) -> dict[str, str]:
-        """The listing of every source that is stored, by name."""
-        return {row["source"]: row["listing"] for row in self.ledger}
+    def by_source(self) -> dict[str, Record]:
+        """The ledger's row of every source that is stored, by the source's name."""
+        return {row["source"]: row for row in self.ledger if row["source"]}
 
     @property
     def sources(self) -> set[str]:
@@ -106,15 +113,18 @@ def _new_coordinates(
     scans = complete_scans(frame, name)
     affine = np.array([record["affine"] for record in group])
     echoes = np.array([record["echo_time_ms"] for record in group])
-    times = echoes.astype(np.float64) if echoes[0] is not None and echoes.size else None
+    times = echoes.astype(np.float64) if echoes.size else None
     before = standing.coordinates.get(name)
     if before is None:
         return scans, affine, times
     scans = pd.concat([before[0], scans], ignore_index=True)
     affine = np.concatenate([before[1], affine])
-    if before[2] is not None and times is not None:
-        times = np.concatenate([before[2], times])
-    return scans, affine, times
+    if before[2] is None and times is None:
+        return scans, affine, None
+    width = (times if times is not None else np.asarray(before[2])).shape[1]
+    old = np.full((len(before[0]), width), np.nan) if before[2] is None else before[2]
+    new = np.full((len(group), width), np.nan) if times is None else times
+    return scans, affine, np.concatenate([old, new])
 
 
 def _ledger_row(record: Record, scan_id: str, index: int, generation: int) -> Record:
@@ -123,10 +133,20 @@ def _ledger_row(record: Record, scan_id: str, index: int, generation: int) -> Re
     return {**row, "scan_id": scan_id, "index": index, "generation": generation}
 
 
-def _place(sink: Sink, name: str, group: list[Record], first: int) -> None:
+def _place(sink: Sink, below: str, name: str, group: list[Record], first: int) -> None:
     axes = len(group[0]["shape"])
     for index, record in enumerate(group, first):
-        sink.place(f"{STAGING}/{record['key']}", shard_key(name, index, axes))
+        sink.place(f"{below}/{record['key']}", shard_key(name, index, axes))
+
+
+def _check_layout(name: str, layout: str, standing: Standing) -> None:
+    """Refuse to lengthen an array that this code would not have made."""
+    stands = standing.generations[-1].get("layout", {}).get(name) if standing.generations else None
+    if stands is not None and stands != layout:
+        raise InputError(
+            f"'{name}' is stored in another layout (type, chunks or codec) than this spinmark writes; "
+            "shards that stand never change, so ingest into another cohort."
+        )
 
 
 def assemble(
@@ -152,12 +172,14 @@ def assemble(
     """
     generation = standing.generation + 1
     sink = open_sink(folder, standing.store)
+    folder.sweep()
     if generation == 1:
         for key, data in encode_root().items():
             sink.write(key, data)
     sequences = dict(standing.sequences)
     coordinates = {name: coordinates_digest(*known) for name, known in standing.coordinates.items()}
     ledger = list(standing.ledger)
+    layout = dict(standing.generations[-1].get("layout", {})) if standing.generations else {}
     for name in sorted({record["sequence"] for record in kept}):
         group = [record for record in kept if record["sequence"] == name]
         first = standing.sequences[name]["scans"] if name in standing.sequences else 0
@@ -171,10 +193,13 @@ def assemble(
             affine=affine,
             echo_time_ms=echoes,
         )
+        made = layout_digest(json.loads(files[f"{name}/volume/zarr.json"]))
+        _check_layout(name, made, standing)
+        layout[name] = made
         # An array has to be there before its shards: Icechunk takes no others.
         for key, data in files.items():
             sink.write(key, data)
-        _place(sink, name, group, first)
+        _place(sink, staging(generation), name, group, first)
         z, y, x = np.median([record["spacing_mm"] for record in group], axis=0)
         sequences.setdefault(
             name, {"shape": list(shape), "spacing_mm": [float(z), float(y), float(x)]}
@@ -192,6 +217,7 @@ def assemble(
         tables=sums,
         ledger=ledger,
         provenance=provenance,
+        layout=layout,
     )
     snapshot = sink.commit(f"generation {generation}")
     if snapshot is not None:

@@ -20,7 +20,8 @@ from spinmark_data.ingest.geometry import lps_axes, mirror, reorient, spacing_of
 from spinmark_data.ingest.nifti import load_nifti
 from spinmark_data.ingest.series import Refused, Volume, load
 
-STAGING = ".staging"
+# Of the first and the last file, from each end.
+_SAMPLE = 65536
 _SIDE = re.compile(r"(?:^|[\s_^-])(LEFT|RIGHT)\s*$", re.IGNORECASE)
 
 
@@ -46,18 +47,28 @@ def source_key(source: Source) -> str:
     return hashlib.sha256(source.name.encode()).hexdigest()[:24]
 
 
+def staging(generation: int) -> str:
+    """The folder of unfinished work for a generation, within the cohort."""
+    return f".staging-{generation}"
+
+
 def listing(release: Path, source: Source, *, times: bool = False) -> str:
-    """What changes when a source's files or identity change, without reading them.
+    """What changes when a source's files or identity change, without reading all of them.
 
     Args:
         release: The release.
         source: One of its sources.
-        times: Whether times of change count too; a copy of a release has others.
+        times: Take times of change instead of samples of the content; a copy has other times.
     """
     total = hashlib.sha256(repr(source).encode())
     for file in source.files:
         stat = (release / file).stat()
         total.update(f"{stat.st_size} {stat.st_mtime_ns if times else ''}".encode())
+    for file in () if times else {source.files[0]: 0, source.files[-1]: 0}:
+        with (release / file).open("rb") as handle:
+            total.update(handle.read(_SAMPLE))
+            handle.seek(max((release / file).stat().st_size - _SAMPLE, 0))
+            total.update(handle.read(_SAMPLE))
     return total.hexdigest()[:32]
 
 
@@ -88,8 +99,10 @@ def _from_headers(source: Source, headers: list[Any], volume: Volume) -> tuple[S
     return filled, number, _scanner(header)
 
 
-def stage(release: Path, out: Folder, source: Source, wanted: list[str] | None) -> dict[str, Any]:
-    """Load one source and stage its shard.
+def stage(
+    release: Path, out: Folder, below: str, source: Source, wanted: list[str] | None
+) -> dict[str, Any]:
+    """Load one source and stage its shard in the folder `below` of a cohort.
 
     Returns:
         A JSON-able record: `status` is `taken`, `refused` or `skipped` (another sequence).
@@ -123,7 +136,7 @@ def stage(release: Path, out: Folder, source: Source, wanted: list[str] | None) 
     if mirrored:
         voxels = mirror(voxels, affine)
     shard = encode_shard(voxels)
-    out.write(f"{STAGING}/{key}", shard)
+    out.write(f"{below}/{key}", shard)
     return {
         **record,
         **shard_checksum(shard),

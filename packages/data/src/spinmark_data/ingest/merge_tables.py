@@ -40,9 +40,20 @@ def merge_tables(
             came = pd.MultiIndex.from_frame(frame[key].astype(str))
             before = before[~pd.MultiIndex.from_frame(before[key].astype(str)).isin(came)]
         merged[name] = append_rows(before, frame)
+        if name == "issues":
+            # A series that stays out is found again at every append.
+            merged[name] = merged[name].drop_duplicates(ignore_index=True)
         if name in KEYS and name != "dictionary":
             merged[name] = merged[name].sort_values(list(KEYS[name]), ignore_index=True)
     return merged
+
+
+def same_rows(first: pd.DataFrame, second: pd.DataFrame) -> bool:
+    """Whether two tables say the same, whatever types they are kept in."""
+    if list(first.columns) != list(second.columns):
+        return False
+    rows = [frame.astype(object).where(frame.notna(), None) for frame in (first, second)]
+    return bool(rows[0].to_numpy().tolist() == rows[1].to_numpy().tolist())
 
 
 def _still_missing(missing: pd.DataFrame, new: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -7,23 +7,25 @@ last; until it counts them, added scans are invisible.
 
 import errno
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from spinmark_data.cohort.ledger import Record
 from spinmark_data.cohort.location import Folder, locate
 from spinmark_data.cohort.lock import sole_writer
-from spinmark_data.cohort.manifest import FILE
+from spinmark_data.cohort.manifest import FILE, read_manifest
 from spinmark_data.cohort.reader import Cohort
+from spinmark_data.cohort.sink import open_sink
 from spinmark_data.errors import InputError
 from spinmark_data.ingest.arrange import choose_grids, rank
 from spinmark_data.ingest.assemble import Standing, assemble
 from spinmark_data.ingest.config import IngestConfig
-from spinmark_data.ingest.discover import Found, Source, discover
-from spinmark_data.ingest.images import STAGING, listing
-from spinmark_data.ingest.merge_tables import append_rows, merge_tables
+from spinmark_data.ingest.discover import Found, discover
+from spinmark_data.ingest.images import listing, staging
+from spinmark_data.ingest.merge_tables import append_rows, merge_tables, same_rows
 from spinmark_data.ingest.staging import Progress, stage_all
 from spinmark_data.ingest.tableset import COLUMNS, TableSet
 
@@ -90,20 +92,23 @@ def ingest(
             process writes the cohort, or there is (not) a cohort already.
     """
     folder = locate(out)
+    if config.store == "icechunk":
+        open_sink(folder, "icechunk")  # What is missing is told before the work, not after it.
     try:
         with sole_writer(folder):
             stands = folder.exists(FILE)
+            if append and not stands:
+                raise InputError(f"{folder.url} holds no {FILE}; there is no cohort to append to.")
             if stands and not append:
-                if not folder.names(STAGING):
+                if not (folder.names(staging(1)) and read_manifest(folder)["generation"] == 1):
                     raise InputError(
                         f"{folder.url} holds a cohort already; choose another folder, or append to it."
                     )
                 # A kill came after everything was written, before the staging was cleared.
-                folder.remove(STAGING)
+                folder.remove(staging(1))
                 return _summary(folder)
-            if append and not stands:
-                raise InputError(f"{folder.url} holds no {FILE}; there is no cohort to append to.")
             standing = Standing.read(folder) if stands else Standing.none(config.store)
+            folder.remove(staging(standing.generation))  # The same, of an append.
             _ingest(Path(release), folder, config, standing, progress)
             return _summary(folder)
     except OSError as error:
@@ -123,7 +128,7 @@ def _summary(folder: Folder) -> IngestSummary:
     return IngestSummary(
         generation=cohort.generation,
         scans=sum(len(frame) for frame in scans.values()),
-        series_seen=int(cohort.manifest["provenance"]["series"]),
+        series_seen=int(cohort.manifest["provenance"].get("series", 0)),
         quarantined=counted["quarantined"],
         refused=counted["refused"],
         subjects=len(subjects.union(*(frame["subject_id"] for frame in scans.values()))),
@@ -131,44 +136,65 @@ def _summary(folder: Folder) -> IngestSummary:
     )
 
 
-def _new_sources(
-    release: Path, found: Found, standing: Standing, issues: list[tuple[str, str, str, str]]
-) -> list[Source]:
-    """The sources that the ledger does not name; one that changed since is refused."""
+def finished(out: Path | str) -> bool:
+    """Whether an ingest had written a whole cohort when it was cut short; clears what it left.
+
+    Only whoever knows that the cohort came from the same release and settings may take it as it is.
+    """
+    folder = locate(out)
+    if not folder.exists(FILE):
+        return False
+    with sole_writer(folder):
+        folder.remove(staging(1))
+    return True
+
+
+def _new_records(
+    records: list[Record], standing: Standing, issues: list[tuple[str, str, str, str]]
+) -> list[Record]:
+    """The scans that the ledger does not hold; a source that changed since is refused."""
     new = []
-    for source in found.sources:
-        stored = standing.listings.get(source.name)
-        if stored is None:
-            new.append(source)
-        elif stored != listing(release, source):
+    for record in records:
+        if record["source_sha256"] in standing.sources:
+            continue
+        stored = standing.by_source.get(record["source"])
+        whose = ("subject_id", "laterality", "visit", "sequence")
+        scan = ":".join(record[key] for key in whose)
+        if stored is not None and stored["scan_id"].startswith(f"{scan}:"):
             reason = "its files changed since they were stored, and stored scans never change"
-            issues.append((source.name, "refused", reason, "ingest into another cohort"))
+            issues.append((record["source"], "refused", reason, "ingest into another cohort"))
+        else:
+            new.append(record)
     return new
 
 
 def _ingest(
     release: Path, folder: Folder, config: IngestConfig, standing: Standing, progress: Any
 ) -> None:
+    below = staging(standing.generation + 1)
     found = discover(release, config.table_map)
     tables = _read_tables(release, found, config)
     issues = list(found.issues)
-    sources = _new_sources(release, found, standing, issues)
-    stood = len(found.sources) - len(sources) - (len(issues) - len(found.issues))
-    records = stage_all(release, folder, sources, config, progress)
+    stored = standing.by_source
+    sources = [
+        source
+        for source in found.sources
+        if source.name not in stored or stored[source.name]["listing"] != listing(release, source)
+    ]
+    records = stage_all(release, folder, below, sources, config, progress)
     issues += [
         (record["source"], "refused", record["reason"], _FIX)
         for record in records
         if record["status"] == "refused"
     ]
     taken = [record for record in records if record["status"] == "taken"]
-    fresh = [record for record in taken if record["source_sha256"] not in standing.sources]
+    told = len(issues)
+    fresh = _new_records(taken, standing, issues)
+    changed = len(issues) - told
     kept = choose_grids(fresh, issues, standing.grids)
     if not kept and not standing.generation:
         first = f"; first reason: {issues[0][0]}: {issues[0][2]}" if issues else ""
         raise InputError(f"{release} holds no volume that can be taken{first}.")
-    if not kept:
-        folder.remove(STAGING)
-        return
     for record in kept:
         issues += [
             (record["source"], "repaired", text, "none needed") for text in record["repairs"]
@@ -177,9 +203,11 @@ def _ingest(
     named = tables.tables()
     rows = pd.DataFrame(sorted(issues), columns=list(COLUMNS["issues"]), dtype=object)
     named["issues"] = append_rows(named["issues"], rows)
+    refused = sum(record["status"] == "refused" for record in records)
+    stood = len(found.sources) - len(sources) + len(taken) - len(fresh) - changed
     left_out = {
-        "series stored before": stood + len(taken) - len(fresh),
-        "series refused": sum(record["status"] == "refused" for record in records),
+        "series stored before": stood,
+        "series refused": refused + changed,
         "series of other sequences": sum(record["status"] == "skipped" for record in records),
         "series on another grid": len(fresh) - len(kept),
     }
@@ -188,9 +216,15 @@ def _ingest(
     named["flow"] = append_rows(named["flow"], _flow(len(found.sources), left_out, len(kept)))
     if standing.generation:
         named = merge_tables(standing.tables, named)
+        tables = replace(tables, visits=named["visits"], subjects=named["subjects"])
+        others = [name for name in COLUMNS if name != "flow"]
+        same = all(same_rows(named[name], standing.tables[name]) for name in others)
+        if not kept and same:
+            folder.remove(below)
+            return
     provenance = {"layout": "oai" if found.oai else "plain", "series": len(found.sources)}
     assemble(folder, kept, tables, named, standing, provenance)
-    folder.remove(STAGING)
+    folder.remove(below)
 
 
 def _flow(series: int, left_out: dict[str, int], kept: int) -> pd.DataFrame:

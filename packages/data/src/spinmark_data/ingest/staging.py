@@ -11,7 +11,7 @@ from spinmark_data.cohort.location import Folder
 from spinmark_data.cohort.manifest import digest
 from spinmark_data.ingest.config import IngestConfig
 from spinmark_data.ingest.discover import Source
-from spinmark_data.ingest.images import STAGING, listing, source_key, stage
+from spinmark_data.ingest.images import listing, source_key, stage
 
 Progress = Callable[[int, int], None]
 
@@ -35,6 +35,7 @@ def _lost(source: Source, release: Path) -> Record:
 def stage_all(
     release: Path,
     folder: Folder,
+    below: str,
     sources: list[Source],
     config: IngestConfig,
     progress: Progress | None,
@@ -44,6 +45,7 @@ def stage_all(
     Args:
         release: The release.
         folder: The cohort.
+        below: Folder of unfinished work within it.
         sources: What to stage.
         config: Settings.
         progress: Called with sources done and sources in all.
@@ -51,7 +53,8 @@ def stage_all(
     Returns:
         A record a source, in their order, whoever staged it.
     """
-    ledger = WorkLedger(folder, STAGING)
+    release = release.absolute()  # A worker elsewhere has another current folder.
+    ledger = WorkLedger(folder, below)
     made_by = {"code": code_hash(), "config": work_hash(config)}
     known = {record["source"]: record for record in ledger.load()}
     records: dict[str, Record] = {}
@@ -64,7 +67,7 @@ def stage_all(
         else:
             todo.append(source)
     results = run_tasks(
-        partial(_stage, release, folder, config.sequences),
+        partial(_stage, release, folder, below, config.sequences),
         todo,
         cluster=config.cluster,
         workers=config.workers,
@@ -79,5 +82,7 @@ def stage_all(
     return [records[source.name] for source in sources]
 
 
-def _stage(release: Path, folder: Folder, wanted: list[str] | None, source: Source) -> Record:
-    return stage(release, folder, source, wanted)
+def _stage(
+    release: Path, folder: Folder, below: str, wanted: list[str] | None, source: Source
+) -> Record:
+    return stage(release, folder, below, source, wanted)

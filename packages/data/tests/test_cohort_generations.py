@@ -367,7 +367,7 @@ def test_edits_of_what_describes_the_voxels_are_found(tmp_path: Path, write_rele
     edits = (
         ("images.zarr/DESS/volume/zarr.json", '"int16"', '"uint16"', "volume/zarr.json"),
         ("cohort.json", "0.7", "0.8", "cohort.json"),
-        ("ledger.jsonl", '"source": "a_V00_L.nii"', '"source": "b"', "ledger.jsonl"),
+        ("ledger.jsonl", '"generation": 1', '"generation": 0', "ledger.jsonl"),
     )
     for number, (file, old, new, named) in enumerate(edits):
         out = tmp_path / str(number)

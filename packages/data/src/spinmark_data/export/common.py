@@ -205,8 +205,8 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def cell(value: Any) -> str:
     """A value as a cell of a tab-separated table after BIDS: `n/a` for what is missing.
 
-    >>> [cell(v) for v in (2.0, 0.5, float("nan"), "", True, "two  words")]
-    ['2', '0.5', 'n/a', 'n/a', 'true', 'two words']
+    >>> "|".join(cell(v) for v in (2.0, 0.5, float("nan"), "", True, "two  words"))
+    '2|0.5|n/a|n/a|true|two words'
     """
     if isinstance(value, bool | np.bool_):
         return str(bool(value)).lower()

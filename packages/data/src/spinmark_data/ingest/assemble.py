@@ -75,7 +75,7 @@ class Standing:
 
     @property
     def by_source(self) -> dict[str, Record]:
-        """The ledger's row of every source that is stored, by the source's name."""
+        """The ledger's row of every source that is stored, by the hash of the source's name."""
         return {row["source"]: row for row in self.ledger if row["source"]}
 
     @property
@@ -128,9 +128,16 @@ def _new_coordinates(
 
 
 def _ledger_row(record: Record, scan_id: str, index: int, generation: int) -> Record:
-    kept = ("sequence", "source", "listing", "source_sha256", "crc32c", "bytes", "code", "config")
+    kept = ("sequence", "listing", "source_sha256", "crc32c", "bytes", "code", "config")
     row = {key: record[key] for key in kept}
-    return {**row, "scan_id": scan_id, "index": index, "generation": generation}
+    # By its hash: the path of a series tells the day of the study.
+    return {
+        **row,
+        "source": record["key"],
+        "scan_id": scan_id,
+        "index": index,
+        "generation": generation,
+    }
 
 
 def _place(sink: Sink, below: str, name: str, group: list[Record], first: int) -> None:

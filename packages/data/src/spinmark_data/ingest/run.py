@@ -24,7 +24,7 @@ from spinmark_data.ingest.arrange import choose_grids, rank
 from spinmark_data.ingest.assemble import Standing, assemble
 from spinmark_data.ingest.config import IngestConfig
 from spinmark_data.ingest.discover import Found, discover
-from spinmark_data.ingest.images import listing, staging
+from spinmark_data.ingest.images import listing, source_key, staging
 from spinmark_data.ingest.merge_tables import append_rows, merge_tables, same_rows
 from spinmark_data.ingest.staging import Progress, stage_all
 from spinmark_data.ingest.tableset import COLUMNS, TableSet
@@ -157,7 +157,7 @@ def _new_records(
     for record in records:
         if record["source_sha256"] in standing.sources:
             continue
-        stored = standing.by_source.get(record["source"])
+        stored = standing.by_source.get(record["key"])
         whose = ("subject_id", "laterality", "visit", "sequence")
         scan = ":".join(record[key] for key in whose)
         if stored is not None and stored["scan_id"].startswith(f"{scan}:"):
@@ -175,11 +175,12 @@ def _ingest(
     found = discover(release, config.table_map)
     tables = _read_tables(release, found, config)
     issues = list(found.issues)
-    stored = standing.by_source
+    known = standing.by_source
     sources = [
         source
         for source in found.sources
-        if source.name not in stored or stored[source.name]["listing"] != listing(release, source)
+        if (row := known.get(source_key(source))) is None
+        or row["listing"] != listing(release, source)
     ]
     records = stage_all(release, folder, below, sources, config, progress)
     issues += [

@@ -3,6 +3,7 @@
 import json
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -206,6 +207,8 @@ def test_readers_see_one_generation_whole_while_another_is_added(
     watcher.start()
     try:
         ingest(release, tmp_path / "c", config(tmp_path), append=True)
+        while len(latest) < 3 and watcher.is_alive():
+            time.sleep(0.05)
     finally:
         stop.set()
         watcher.join()

@@ -49,16 +49,22 @@ def merge_tables(
 
 
 def same_rows(first: pd.DataFrame, second: pd.DataFrame) -> bool:
-    """Whether two tables say the same, whatever types they are kept in."""
-    if list(first.columns) != list(second.columns):
+    """Whether two tables say the same, whatever types and order they are kept in."""
+    if set(first.columns) != set(second.columns):
         return False
-    rows = [frame.astype(object).where(frame.notna(), None) for frame in (first, second)]
-    return bool(rows[0].to_numpy().tolist() == rows[1].to_numpy().tolist())
+
+    def rows(frame: pd.DataFrame) -> list[str]:
+        plain = frame[sorted(frame.columns)].astype(object)
+        lists = plain.where(plain.notna(), None).to_numpy().tolist()
+        return sorted(repr([float(v) if isinstance(v, int) else v for v in row]) for row in lists)
+
+    return rows(first) == rows(second)
 
 
 def _still_missing(missing: pd.DataFrame, new: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     came: set[tuple[str, ...]] = set()
-    for name in ("subjects", "visits", "joints"):
+    # A visit of which every cell is missing has no row but in this table.
+    for name in ("subjects", "visits", "joints", "missing"):
         came.update(_cells(new[name]))
     return missing[[cell not in came for cell in _cells(missing)]]
 

@@ -60,8 +60,8 @@ def killed_after(words: list[str], seconds: float) -> bool:
     return False
 
 
-def survive(folder: Path, moments: int, workers: int) -> tuple[int, int]:
-    """Kill an ingest at random moments; return how many kills met it, and how many left work done."""
+def survive(folder: Path, moments: list[float], workers: int) -> tuple[int, int]:
+    """Kill an ingest after shares of its time; return how many kills met it, and how many left work."""
     release(folder)
     began = time.monotonic()
     subprocess.run(
@@ -69,12 +69,11 @@ def survive(folder: Path, moments: int, workers: int) -> tuple[int, int]:
     )
     span = time.monotonic() - began
     expected = tree(folder / "whole")
-    chance = random.Random(5)
     met = partly = 0
-    for number in range(moments):
+    for number, share in enumerate(moments):
         out = folder / f"c{number}"
         words = command(folder, out, workers)
-        met += killed_after(words, chance.uniform(0.1, 0.7) * span)
+        met += killed_after(words, share * span)
         assert not out.exists() or tree(out) == expected
         ledger = folder / f".c{number}.partial/.staging-1/ledger.jsonl"
         partly += ledger.exists() and '"status": "taken"' in ledger.read_text()
@@ -86,14 +85,15 @@ def survive(folder: Path, moments: int, workers: int) -> tuple[int, int]:
 
 
 def test_a_killed_ingest_resumes_to_the_same_bytes(tmp_path: Path) -> None:
-    met, _ = survive(tmp_path, 3, workers=1)
+    met, _ = survive(tmp_path, [0.2, 0.4], workers=1)
     assert met
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_twenty_random_kills_lose_and_tear_nothing(tmp_path: Path, workers: int) -> None:
-    met, partly = survive(tmp_path, 20, workers)
+    chance = random.Random(5)
+    met, partly = survive(tmp_path, [chance.uniform(0.1, 0.7) for _ in range(20)], workers)
     print(f"{met} of 20 kills met the ingest, {partly} of them with series stored already")
     assert met >= 15
     assert partly >= 5

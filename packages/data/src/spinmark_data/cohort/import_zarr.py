@@ -27,39 +27,7 @@ from spinmark_data.cohort.store import (
 from spinmark_data.errors import InputError
 from spinmark_data.ingest.geometry import mirror, spacing_of
 from spinmark_data.ingest.tableset import COLUMNS
-
-_STEPS = 65535
-_LOWEST = -32768
-
-
-def quantise(volume: NDArray[Any]) -> tuple[NDArray[np.int16], float, float]:
-    """A volume as int16 with `volume = stored * scale + offset`.
-
-    Args:
-        volume: Integers or finite floats, of any shape.
-
-    Returns:
-        The stored integers, the scale and the offset. Integers that span no more than 16 bits come
-        back exactly (scale 1); other values to within `scale / 2`, scale being the span / 65535.
-
-    Raises:
-        InputError: A value is not finite, or the span is not.
-    """
-    low, high = volume.min().item(), volume.max().item()
-    if volume.dtype.kind in "iu":
-        if low >= _LOWEST and high <= 32767:
-            return volume.astype(np.int16), 1.0, 0.0
-        if high - low <= _STEPS:
-            near = (volume - volume.dtype.type(low)).astype(np.int64) + _LOWEST
-            return near.astype(np.int16), 1.0, float(low - _LOWEST)
-    span = float(high) - float(low)
-    if not np.isfinite(span):
-        raise InputError(f"values from {low} to {high}; they and their span must be finite")
-    if span == 0:
-        return np.zeros(volume.shape, np.int16), 1.0, float(low)
-    scale = max(span / _STEPS, float(np.finfo(np.float64).tiny))
-    stored = np.rint((volume.astype(np.float64) - float(low)) / scale) + _LOWEST
-    return stored.astype(np.int16), scale, float(low) - _LOWEST * scale
+from spinmark_data.integers import quantise
 
 
 def patient_affine(spacing_mm: Sequence[float]) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ import nibabel
 import numpy as np
 
 from spinmark_data.ingest.series import Refused, Volume, to_int16
+from spinmark_data.integers import quantise
 
 
 def load_nifti(path: Path) -> tuple[Volume, str]:
@@ -21,7 +22,7 @@ def load_nifti(path: Path) -> tuple[Volume, str]:
     try:
         image: Any = nibabel.load(path)
         data = np.asanyarray(image.dataobj.get_unscaled())
-        slope, intercept = image.dataobj.slope, image.dataobj.inter
+        slope, inter = image.dataobj.slope, image.dataobj.inter
     except Exception:
         raise Refused("not a NIfTI file, or cut short") from None
     if data.ndim != 3 or min(data.shape) < 3:
@@ -30,25 +31,21 @@ def load_nifti(path: Path) -> tuple[Volume, str]:
     if abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise Refused("the affine is singular")
     repairs = []
-    scale, offset = float(slope), float(intercept)
-    if data.dtype.kind == "f":
-        if not np.isfinite(data).all():
-            raise Refused("voxels are not finite")
-        if not np.array_equal(data, np.round(data)) or np.ptp(data) > 65535:
-            low, span = float(data.min()), float(np.ptp(data))
-            step = span / 65535 or 1.0  # A constant volume is its offset.
-            data = np.round((data.astype(np.float64) - low) / step)
-            offset += low * scale
-            scale *= step
-            repairs.append("floating-point voxels were rounded to 16 bits")
-    elif data.dtype.kind not in "iu":
+    if data.dtype.kind not in "iuf":
         raise Refused(f"voxels of type {data.dtype}; numbers are needed")
-    voxels, shift = to_int16(data.transpose(2, 1, 0))
+    if data.dtype.kind == "f" and not np.isfinite(data).all():
+        raise Refused("voxels are not finite")
+    if data.dtype.kind == "f":
+        voxels, step, shift = quantise(data)
+    else:
+        step, (voxels, shift) = 1.0, to_int16(data)
+    if step != 1.0:
+        repairs.append("floating-point voxels were rounded to 16 bits")
     volume = Volume(
-        voxels=voxels,
+        voxels=voxels.transpose(2, 1, 0),
         affine=affine[:, [2, 1, 0, 3]],
-        scale=scale,
-        offset=offset + shift * scale,
+        scale=step * float(slope),
+        offset=float(inter) + shift * float(slope),
         repairs=repairs,
     )
     return volume, hashlib.sha256(path.read_bytes()).hexdigest()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydicom.errors import InvalidDicomError
 
 from spinmark_data.ingest.geometry import plane_affine, slice_normal
+from spinmark_data.integers import quantise
 
 TAGS = (
     "SOPClassUID",
@@ -232,11 +233,10 @@ def to_int16(voxels: NDArray[Any]) -> tuple[NDArray[np.int16], float]:
         Refused: They span more than 16 bits.
     """
     low, high = int(voxels.min()), int(voxels.max())
-    if low >= -32768 and high <= 32767:
-        return voxels.astype(np.int16), 0.0
     if high - low > 65535:
         raise Refused(f"voxels from {low} to {high} span more than 16 bits")
-    return (voxels.astype(np.int64) - low - 32768).astype(np.int16), float(low + 32768)
+    stored, _, offset = quantise(voxels)
+    return stored, offset
 
 
 def load(files: Sequence[Path]) -> tuple[Volume, list[pydicom.Dataset], str]:

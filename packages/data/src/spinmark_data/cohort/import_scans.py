@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from spinmark_data.cohort.store import complete_scans
+from spinmark_data.cohort.scans import complete_scans
 from spinmark_data.errors import InputError
 
 TEXT = ("subject_id", "laterality", "visit", "site", "scanner", "source_sha256")

@@ -15,15 +15,11 @@ import pandas as pd
 import zarr
 from numpy.typing import NDArray
 
+from spinmark_data.cohort.generation import GenerationWriter
 from spinmark_data.cohort.import_scans import check_scans, ignored_columns
+from spinmark_data.cohort.location import locate
 from spinmark_data.cohort.manifest import FILE
-from spinmark_data.cohort.store import (
-    create_volume,
-    finish_cohort,
-    write_coordinates,
-    write_scan,
-    write_tables,
-)
+from spinmark_data.cohort.sink import FolderSink
 from spinmark_data.errors import InputError
 from spinmark_data.ingest.geometry import mirror, spacing_of
 from spinmark_data.ingest.tableset import COLUMNS
@@ -132,7 +128,8 @@ def import_zarr(
     times = _check_times(echo_time_ms, shape, count)
     turned = (rows["laterality"] == "L") & ~rows["mirrored"] & mirror_left
     hashed = "source_sha256" in scans.columns
-    create_volume(out, sequence, shape=shape, count=count, dtype=np.dtype(np.int16))
+    folder = locate(out)
+    writer = GenerationWriter(folder=folder, sink=FolderSink(folder))
     for index in range(count):
         values = np.asarray(source[index])
         try:
@@ -141,24 +138,31 @@ def import_zarr(
             raise InputError(f"Scan {rows['scan_id'][index]} (row {index}): {error}.") from None
         if turned[index]:
             stored = mirror(stored, affines[index])
-        write_scan(out, sequence, index, stored)
         # What the array's numbers stand for comes after what was done to them here.
         outer, shift = float(rows.loc[index, "scale"]), float(rows.loc[index, "offset"])  # type: ignore[arg-type]
         rows.loc[index, ["scale", "offset"]] = [scale * outer, offset * outer + shift]
         if not hashed:
             rows.loc[index, "source_sha256"] = _digest(values)
+        writer.write_scan(sequence, index, stored, rows.iloc[index].to_dict())
         if progress is not None:
             progress(index + 1, count)
     rows["mirrored"] |= turned
-    write_coordinates(out, sequence, scans=rows, affine=affines, echo_time_ms=times)
-    write_tables(out, {**_notes(scans, count), **(tables or {})})
+    writer.add_sequence(
+        sequence,
+        shape=shape,
+        spacing_mm=spacing,
+        dtype=np.dtype(np.int16),
+        scans=rows,
+        affine=affines,
+        echo_time_ms=times,
+    )
     provenance = {
         "layout": "zarr",
         "zarr_format": int(source.metadata.zarr_format),
         "dtype": str(source.dtype),
         "left_mirrored": int(turned.sum()),
     }
-    return finish_cohort(out, spacing_mm={sequence: spacing}, provenance=provenance)
+    return writer.finish({**_notes(scans, count), **(tables or {})}, provenance)
 
 
 def _digest(values: NDArray[Any]) -> str:

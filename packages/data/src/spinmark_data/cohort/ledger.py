@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
+
 from spinmark_data.cohort.location import Folder
 from spinmark_data.cohort.manifest import LEDGER, digest
 from spinmark_data.errors import InputError
@@ -43,6 +45,11 @@ def code_hash() -> str:
             total.update(file.name.encode())
             total.update(file.read_bytes())
     return total.hexdigest()[:16]
+
+
+def shard_checksum(data: bytes) -> dict[str, Any]:
+    """What the ledger tells of a shard's content: `crc32c` in hexadecimal and `bytes`."""
+    return {"crc32c": f"{google_crc32c.value(data):08x}", "bytes": len(data)}
 
 
 class WorkLedger:

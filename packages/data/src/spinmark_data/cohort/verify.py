@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from spinmark_data.cohort.encode import shard_key
-from spinmark_data.cohort.ledger import ledger_digest, read_ledger
+from spinmark_data.cohort.generation import coordinates_digest, layout_digest
+from spinmark_data.cohort.ledger import ledger_digest, read_ledger, shard_checksum
 from spinmark_data.cohort.location import Folder
 from spinmark_data.cohort.manifest import (
     FILE,
@@ -19,7 +20,6 @@ from spinmark_data.cohort.manifest import (
     volumes_digest,
 )
 from spinmark_data.cohort.reader import Cohort
-from spinmark_data.cohort.store import coordinates_digest, layout_digest, shard_checksum
 from spinmark_data.errors import InputError
 
 # Shards in flight: reading waits for the disk or the network, not for this processor.

@@ -1,6 +1,6 @@
 """From staged shards to the next generation of a cohort; `cohort.json` last."""
 
-import json
+import functools
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,20 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spinmark_data.cohort.encode import encode_root, encode_sequence, shard_key
-from spinmark_data.cohort.ledger import read_ledger, write_ledger
+from spinmark_data.cohort.generation import GenerationWriter, coordinates_digest
+from spinmark_data.cohort.ledger import read_ledger
 from spinmark_data.cohort.location import Folder
-from spinmark_data.cohort.manifest import write_manifest
 from spinmark_data.cohort.reader import Cohort
 from spinmark_data.cohort.scans import complete_scans
-from spinmark_data.cohort.sink import Sink, open_sink
-from spinmark_data.cohort.store import (
-    coordinates_digest,
-    generation_entry,
-    layout_digest,
-    write_tables,
-)
-from spinmark_data.errors import InputError
+from spinmark_data.cohort.sink import open_sink
 from spinmark_data.ingest.arrange import Grid, Record, days, grid_of, sites
 from spinmark_data.ingest.geometry import lps_axes
 from spinmark_data.ingest.images import staging
@@ -73,12 +65,12 @@ class Standing:
             ledger=read_ledger(folder, cohort.generation),
         )
 
-    @property
+    @functools.cached_property
     def by_source(self) -> dict[str, Record]:
         """The ledger's row of every source that is stored, by the hash of the source's name."""
         return {row["source"]: row for row in self.ledger if row["source"]}
 
-    @property
+    @functools.cached_property
     def sources(self) -> set[str]:
         """The hashes of the sources that are stored."""
         return {row["source_sha256"] for row in self.ledger}
@@ -127,33 +119,10 @@ def _new_coordinates(
     return scans, affine, np.concatenate([old, new])
 
 
-def _ledger_row(record: Record, scan_id: str, index: int, generation: int) -> Record:
-    kept = ("sequence", "listing", "source_sha256", "crc32c", "bytes", "code", "config")
-    row = {key: record[key] for key in kept}
-    # By its hash: the path of a series tells the day of the study.
-    return {
-        **row,
-        "source": record["key"],
-        "scan_id": scan_id,
-        "index": index,
-        "generation": generation,
-    }
-
-
-def _place(sink: Sink, below: str, name: str, group: list[Record], first: int) -> None:
-    axes = len(group[0]["shape"])
-    for index, record in enumerate(group, first):
-        sink.place(f"{below}/{record['key']}", shard_key(name, index, axes))
-
-
-def _check_layout(name: str, layout: str, standing: Standing) -> None:
-    """Refuse to lengthen an array that this code would not have made."""
-    stands = standing.generations[-1].get("layout", {}).get(name) if standing.generations else None
-    if stands is not None and stands != layout:
-        raise InputError(
-            f"'{name}' is stored in another layout (type, chunks or codec) than this spinmark writes; "
-            "shards that stand never change, so ingest into another cohort."
-        )
+def _ledger_row(record: Record, scan_id: str) -> Record:
+    kept = ("listing", "source_sha256", "crc32c", "bytes", "code", "config")
+    # The source by its hash: the path of a series tells the day of the study.
+    return {key: record[key] for key in kept} | {"source": record["key"], "scan_id": scan_id}
 
 
 def assemble(
@@ -166,9 +135,6 @@ def assemble(
 ) -> None:
     """Write the next generation.
 
-    Longer coordinates and added shards come first: nobody reads beyond what `cohort.json`
-    counts. Then tables and ledger, whose readers too go by `cohort.json`. It is replaced last.
-
     Args:
         folder: The cohort.
         kept: Records of the staged scans, in order, with their ranks.
@@ -177,56 +143,30 @@ def assemble(
         standing: What stands.
         provenance: Where the generation came from.
     """
-    generation = standing.generation + 1
-    sink = open_sink(folder, standing.store)
     folder.sweep()
-    if generation == 1:
-        for key, data in encode_root().items():
-            sink.write(key, data)
-    sequences = dict(standing.sequences)
-    coordinates = {name: coordinates_digest(*known) for name, known in standing.coordinates.items()}
-    ledger = list(standing.ledger)
-    layout = dict(standing.generations[-1].get("layout", {})) if standing.generations else {}
+    writer = GenerationWriter(
+        folder=folder,
+        sink=open_sink(folder, standing.store),
+        store=standing.store,
+        earlier=standing.generations,
+        coordinates={k: coordinates_digest(*known) for k, known in standing.coordinates.items()},
+        ledger=list(standing.ledger),
+    )
     for name in sorted({record["sequence"] for record in kept}):
         group = [record for record in kept if record["sequence"] == name]
         first = standing.sequences[name]["scans"] if name in standing.sequences else 0
         scans, affine, echoes = _new_coordinates(name, group, tables, standing)
-        shape = group[0]["shape"]
-        files = encode_sequence(
+        writer.add_sequence(
             name,
-            shape=shape,
+            shape=group[0]["shape"],
+            spacing_mm=np.median([record["spacing_mm"] for record in group], axis=0).tolist(),
             dtype=np.dtype(np.int16),
             scans=scans,
             affine=affine,
             echo_time_ms=echoes,
         )
-        made = layout_digest(json.loads(files[f"{name}/volume/zarr.json"]))
-        _check_layout(name, made, standing)
-        layout[name] = made
-        # An array has to be there before its shards: Icechunk takes no others.
-        for key, data in files.items():
-            sink.write(key, data)
-        _place(sink, staging(generation), name, group, first)
-        z, y, x = np.median([record["spacing_mm"] for record in group], axis=0)
-        sequences.setdefault(
-            name, {"shape": list(shape), "spacing_mm": [float(z), float(y), float(x)]}
-        )
-        sequences[name] = {**sequences[name], "scans": len(scans)}
-        coordinates[name] = coordinates_digest(scans, affine, echoes)
         for index, record in enumerate(group, first):
-            ledger.append(_ledger_row(record, str(scans["scan_id"].iloc[index]), index, generation))
-    sums = write_tables(folder, named, generation)
-    write_ledger(folder, ledger)
-    entry = generation_entry(
-        generation=generation,
-        sequences=sequences,
-        coordinates=coordinates,
-        tables=sums,
-        ledger=ledger,
-        provenance=provenance,
-        layout=layout,
-    )
-    snapshot = sink.commit(f"generation {generation}")
-    if snapshot is not None:
-        entry["snapshot"] = snapshot
-    write_manifest(folder, [*standing.generations, entry], standing.store)
+            staged = f"{staging(writer.number)}/{record['key']}"
+            writer.place_shard(staged, name, index, len(record["shape"]))
+            writer.record(_ledger_row(record, str(scans["scan_id"].iloc[index])), name, index)
+    writer.finish(named, provenance)

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from spinmark.errors import InputError
+from spinmark.files import write_whole
+from spinmark_data.cohort.manifest import STAGING
 
 # The schema version that this spinmark writes and reads, per kind of artefact.
 VERSIONS = {
@@ -32,9 +34,8 @@ VERSIONS = {
     "prognosis": 1,
     "evaluation": 1,
 }
-# What an unfinished artefact is to become, and the pieces that are finished already.
+# What an unfinished artefact is to become.
 MARK = ".fingerprint"
-STAGING = ".staging"
 # Options that change where or how fast an artefact is made, not what it is.
 INCIDENTAL = {"out", "workers", "cluster", "threads", "config", "preset"}
 RECORDED_PACKAGES = (
@@ -169,7 +170,10 @@ def _make_remote(
     folder = locate(out)
     if _text(out, MARK) != fingerprint:
         if folder.exists("cohort.json"):
-            raise InputError(f"{out}: holds a cohort that was made from something else")
+            raise InputError(
+                f"{out}: holds a cohort that was made from something else; choose another --out, or "
+                "remove it"
+            )
         folder.write(MARK, fingerprint.encode())
     write(out)
     content = _seal(out, kind, fingerprint, settings, hashes)
@@ -339,20 +343,9 @@ def _seal(
         "files": files,
         **({"earlier": earlier} if earlier else {}),
     }
-    _write_record(folder, json.dumps(record, indent=1) + "\n")
+    # At once: an artefact that is extended has one that others read.
+    write_whole(folder / "run.json", json.dumps(record, indent=1) + "\n")
     return content
-
-
-def _write_record(folder: Path, text: str) -> None:
-    """Write `run.json` at once: an artefact that is extended has one that others read."""
-    if is_url(folder):
-        from spinmark_data.cohort.location import locate
-
-        locate(folder).write("run.json", text.encode())
-        return
-    beside = folder / ".run.json.new"
-    beside.write_text(text)
-    beside.replace(folder / "run.json")
 
 
 def _contents(folder: Path, kind: str) -> tuple[dict[str, str], str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from spinmark import cli
 from spinmark.errors import InputError
+from spinmark.files import write_whole
 from spinmark.progress import done
 
 # Components are nested: the evaluation takes the first 64 and 128 of them as well.
@@ -108,10 +109,10 @@ def main(argv: list[str]) -> int:
         # A stage that was whole already costs a second to check: keep what it took to make.
         if name not in cost or spent["seconds"] > cost[name]["seconds"]:
             cost[name] = spent
-        cost_path.write_text(json.dumps(cost, indent=1) + "\n")
+        write_whole(cost_path, json.dumps(cost, indent=1) + "\n")
     metrics = json.loads((args.out / "evaluation" / "metrics.json").read_text())
     metrics["stages"] = cost
-    (args.out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
+    write_whole(args.out / "metrics.json", json.dumps(metrics, indent=1) + "\n")
     minutes = (time.monotonic() - start) / 60
     return done(
         f"{args.out}/metrics.json and the report, in {minutes:.1f} minutes",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from spinmark import artefacts, cli
 from spinmark.errors import InputError, UsageError
+from spinmark.files import write_whole
 from spinmark.progress import done
 
 if TYPE_CHECKING:
@@ -97,14 +98,3 @@ def open_cohort(path: Path, generation: int | None = None) -> "Cohort":
     from spinmark_data.cohort.reader import Cohort
 
     return Cohort.open(path, generation=generation)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is either whole or as it was before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

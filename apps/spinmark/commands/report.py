@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from spinmark import artefacts, cli
+from spinmark.files import write_whole
 from spinmark.progress import done
 
 
@@ -64,8 +65,5 @@ def main(argv: list[str]) -> int:
         if made_up
         else "For research. Nothing here is validated for the care of patients."
     )
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    partial = args.out.with_name(f".{args.out.name}.partial")
-    partial.write_text(render("spinmark report", banner, parts))
-    partial.replace(args.out)
+    write_whole(args.out, render("spinmark report", banner, parts))
     return done(f"{args.out} ({args.out.stat().st_size / 1e6:.1f} MB, opens offline)", None)

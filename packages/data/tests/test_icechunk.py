@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from spinmark_data.cohort.icechunk_store import REPOSITORY
 from spinmark_data.cohort.reader import Cohort
 from spinmark_data.cohort.verify import verify
+from spinmark_data.errors import InputError
 from spinmark_data.ingest.config import IngestConfig
 from spinmark_data.ingest.run import ingest
 
@@ -45,3 +47,13 @@ def test_every_generation_is_a_snapshot_and_equals_plain_files(
         entry["snapshot"] for entry in Cohort.open(tmp_path / "ice").manifest["generations"]
     ]
     assert len(set(snapshots)) == 2
+
+
+def test_a_repository_that_is_gone_is_named(tmp_path: Path, write_release) -> None:
+    release = write_release(tmp_path, ("a",))
+    ingest(release, tmp_path / "ice", config(tmp_path, store="icechunk"))
+    (tmp_path / "ice" / REPOSITORY).rename(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=rf"{REPOSITORY}: opening snapshot \w+ failed"):
+        verify(tmp_path / "ice")
+    with pytest.raises(InputError, match=rf"{REPOSITORY}: opening snapshot"):
+        Cohort.open(tmp_path / "ice").images("DESS")

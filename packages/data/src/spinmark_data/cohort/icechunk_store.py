@@ -7,7 +7,7 @@ One committer writes, the process that ingests. The snapshot of each generation 
 from typing import Any
 from urllib.parse import urlsplit
 
-from spinmark_data.cohort.location import Folder
+from spinmark_data.cohort.location import Folder, named
 from spinmark_data.cohort.sink import Sink
 from spinmark_data.errors import InputError
 
@@ -45,12 +45,17 @@ def open_store(folder: Folder, snapshot: str) -> Any:
     Args:
         folder: The cohort.
         snapshot: Its name, from `cohort.json`.
+
+    Raises:
+        InputError: The repository or the snapshot is gone, or icechunk is not installed.
     """
     storage = _storage(folder)
     import icechunk
 
-    repository = icechunk.Repository.open(storage)
-    return repository.readonly_session(snapshot_id=snapshot).store
+    where = f"{folder.url}/{REPOSITORY}"
+    advice = "bring the repository back, or ingest the release again"
+    with named(f"{where}: opening snapshot {snapshot}", advice):
+        return icechunk.Repository.open(storage).readonly_session(snapshot_id=snapshot).store
 
 
 class IcechunkSink(Sink):

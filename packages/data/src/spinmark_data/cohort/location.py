@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from spinmark_data.errors import InputError
 
 Result = TypeVar("Result")
-# `Path("s3://bucket/x")` reads `s3:/bucket/x`, hence one slash or two.
+# `Path("s3://bucket/x")` reads `s3:/bucket/x`, and a file has three, hence one slash to three.
 _URL = re.compile(r"(?P<protocol>[A-Za-z][A-Za-z0-9+.-]+):/{1,3}(?P<rest>[^/].*)")
 # A file that a kill left on its way to its name.
 _BESIDE = re.compile(r"\..+\.[0-9a-f]{8}")

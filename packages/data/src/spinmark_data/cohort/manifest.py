@@ -19,6 +19,7 @@ FILE = "cohort.json"
 IMAGES = "images.zarr"
 TABLES = "tables"
 LEDGER = "ledger.jsonl"
+STAGING = ".staging"
 _ENTRY = {"generation", "hash", "sequences", "tables", "checksums", "provenance"}
 
 
@@ -35,6 +36,11 @@ def digest(value: Any) -> str:
 def tables_folder(generation: int) -> str:
     """Where a generation keeps its tables; those of earlier ones stay where they are."""
     return TABLES if generation == 1 else f"{TABLES}-{generation}"
+
+
+def staging_folder(generation: int) -> str:
+    """Where the unfinished work for a generation lies, within the cohort."""
+    return f"{STAGING}-{generation}"
 
 
 def volumes_digest(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -4,6 +4,7 @@ import copy
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -29,13 +30,18 @@ class _Outcome:
     trace: str = ""
 
 
+# The same with all but the scan given.
+_Apply = Callable[[int, "pd.Series[Any]"], _Outcome]
+_Task = tuple[int, "pd.Series[Any]"]
+
+
 def _apply(
     cohort: Cohort,
     sequence: str,
-    index: int,
-    row: "pd.Series[Any]",
     function: Function,
     stored: bool,
+    index: int,
+    row: "pd.Series[Any]",
 ) -> _Outcome:
     """Read one scan and apply the function; a failure is told, not raised."""
     try:
@@ -104,12 +110,11 @@ def map_scans(
         if progress is not None:
             progress(len(outcomes), len(tasks))
 
+    apply = partial(_apply, cohort, sequence, function, values == "stored")
     if client is None:
-        _on_this_machine(
-            scheduler or "threads", take, cohort, sequence, tasks, function, values == "stored"
-        )
+        _on_this_machine(scheduler or "threads", take, apply, tasks)
     else:
-        _on_client(client, take, cohort, sequence, tasks, function, values == "stored")
+        _on_client(client, take, apply, tasks)
     return _frame([outcomes[index] for index, _ in tasks], rows, errors == "collect")
 
 
@@ -153,11 +158,8 @@ def _failure(scan_id: str, outcome: _Outcome) -> ScanError:
 def _on_this_machine(
     scheduler: str,
     take: Callable[[_Outcome], None],
-    cohort: Cohort,
-    sequence: str,
-    tasks: Sequence[tuple[int, "pd.Series[Any]"]],
-    function: Function,
-    stored: bool,
+    apply: _Apply,
+    tasks: Sequence[_Task],
 ) -> None:
     from dask.base import compute
     from dask.callbacks import Callback
@@ -168,8 +170,8 @@ def _on_this_machine(
             take(outcome)
 
     calculate: Any = compute
-    one = delayed(_apply, pure=False, traverse=False)
-    work = [one(cohort, sequence, index, row, function, stored) for index, row in tasks]
+    one = delayed(apply, pure=False, traverse=False)
+    work = [one(index, row) for index, row in tasks]
     watch: Any = Callback
     with watch(posttask=finished):
         calculate(*work, scheduler=scheduler, optimize_graph=False)
@@ -178,19 +180,13 @@ def _on_this_machine(
 def _on_client(
     client: Any,
     take: Callable[[_Outcome], None],
-    cohort: Cohort,
-    sequence: str,
-    tasks: Sequence[tuple[int, "pd.Series[Any]"]],
-    function: Function,
-    stored: bool,
+    apply: _Apply,
+    tasks: Sequence[_Task],
 ) -> None:
     from distributed import as_completed
 
     # The cohort goes with every task: it is small, and what is scattered dies with its worker.
-    futures = {
-        client.submit(_apply, cohort, sequence, index, row, function, stored, pure=False): index
-        for index, row in tasks
-    }
+    futures = {client.submit(apply, index, row, pure=False): index for index, row in tasks}
     try:
         for future in as_completed(futures):
             take(_outcome(future, futures[future]))

@@ -290,3 +290,51 @@ def _read_mark(text: str, default: Mapping[str, Any]) -> Mapping[str, Any]:
     except ValueError:
         found = default
     return found if isinstance(found, Mapping) else default
+
+
+def export_each(
+    cohort: Cohort,
+    out: Path,
+    write: Callable[[Path, Scan, NDArray[Any], NDArray[np.float64]], object],
+    *,
+    form: str,
+    ending: str,
+    sequences: Sequence[str] | None,
+    subjects: Sequence[str] | None,
+    undo_mirror: bool,
+    workers: int,
+    progress: Progress | None,
+) -> list[Path]:
+    """Write a file or folder a scan, named by its scan_id, and `scans.tsv`.
+
+    Args:
+        cohort: The cohort.
+        out: Folder to fill; a scan's file that is there is whole and is left alone.
+        write: Writes a scan, whole or not at all: path, scan, voxels as stored, and affine.
+        form: The format, for the mark.
+        ending: Of the files.
+        sequences: Names of the sequences; all by default.
+        subjects: Identifiers of the subjects; all by default.
+        undo_mirror: Whether mirrored volumes are flipped back to the order of the acquisition.
+        workers: Threads.
+        progress: Called with scans done and scans asked for.
+
+    Returns:
+        The files of the scans asked for, in the order of the cohort.
+
+    Raises:
+        InputError: Nothing to export, names that cannot be files', or a folder of something else.
+    """
+    everything = all_scans(cohort)
+    chosen = choose(everything, cohort, sequences, subjects)
+    check_names(chosen, everything)
+    paths = {scan.name: out / f"{scan.name}{ending}" for scan in chosen}
+
+    def one(scan: Scan) -> None:
+        if not paths[scan.name].exists():
+            write(paths[scan.name], scan, *load(cohort, scan, undo_mirror=undo_mirror))
+
+    with export_folder(out, form, cohort, {"undo_mirror": undo_mirror}):
+        for_each(one, chosen, workers=workers, progress=progress)
+        write_scans(out, everything, ending)
+    return list(paths.values())

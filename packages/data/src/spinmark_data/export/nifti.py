@@ -11,18 +11,7 @@ from numpy.typing import NDArray
 
 from spinmark_data.cohort.reader import Cohort
 from spinmark_data.errors import InputError
-from spinmark_data.export.common import (
-    Progress,
-    Scan,
-    all_scans,
-    check_names,
-    choose,
-    export_folder,
-    for_each,
-    load,
-    write_file,
-    write_scans,
-)
+from spinmark_data.export.common import Progress, Scan, export_each, write_file
 
 ENDING = ".nii.gz"
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -115,21 +104,21 @@ def export_nifti(
     Raises:
         InputError: Nothing to export, names that cannot be files', or a folder of something else.
     """
-    out = Path(out)
-    everything = all_scans(cohort)
-    chosen = choose(everything, cohort, sequences, subjects)
-    check_names(chosen, everything)
 
-    def write(scan: Scan) -> None:
-        path = out / f"{scan.name}{ENDING}"
-        if path.exists():
-            return
-        volume, affine = load(cohort, scan, undo_mirror=undo_mirror)
+    def write(path: Path, scan: Scan, volume: NDArray[Any], affine: NDArray[np.float64]) -> None:
         scale, offset = float(scan.row["scale"]), float(scan.row["offset"])
         name = str(scan.row["scan_id"])
         write_nifti(path, to_nifti(volume, affine, scale=scale, offset=offset, name=name))
 
-    with export_folder(out, "nifti", cohort, {"undo_mirror": undo_mirror}):
-        for_each(write, chosen, workers=workers, progress=progress)
-        write_scans(out, everything, ENDING)
-    return [out / f"{scan.name}{ENDING}" for scan in chosen]
+    return export_each(
+        cohort,
+        Path(out),
+        write,
+        form="nifti",
+        ending=ENDING,
+        sequences=sequences,
+        subjects=subjects,
+        undo_mirror=undo_mirror,
+        workers=workers,
+        progress=progress,
+    )

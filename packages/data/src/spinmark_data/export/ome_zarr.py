@@ -11,17 +11,7 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
 from spinmark_data.cohort.reader import Cohort
-from spinmark_data.export.common import (
-    Progress,
-    Scan,
-    all_scans,
-    check_names,
-    choose,
-    export_folder,
-    for_each,
-    load,
-    write_scans,
-)
+from spinmark_data.export.common import Progress, Scan, export_each
 from spinmark_data.ingest.geometry import spacing_of
 
 ENDING = ".ome.zarr"
@@ -107,6 +97,13 @@ def _write(folder: Path, scan: Scan, volume: NDArray[Any], affine: NDArray[np.fl
     group.update_attributes({"ome": ome, "spinmark": known})
 
 
+def _write_whole(path: Path, scan: Scan, volume: NDArray[Any], affine: NDArray[np.float64]) -> None:
+    beside = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(beside, ignore_errors=True)
+    _write(beside, scan, volume, affine)
+    beside.rename(path)
+
+
 def export_ome_zarr(
     cohort: Cohort,
     out: Path,
@@ -140,22 +137,15 @@ def export_ome_zarr(
     Raises:
         InputError: Nothing to export, names that cannot be files', or a folder of something else.
     """
-    out = Path(out)
-    everything = all_scans(cohort)
-    chosen = choose(everything, cohort, sequences, subjects)
-    check_names(chosen, everything)
-
-    def write(scan: Scan) -> None:
-        path = out / f"{scan.name}{ENDING}"
-        if path.exists():
-            return
-        volume, affine = load(cohort, scan, undo_mirror=undo_mirror)
-        beside = out / f".{path.name}.partial"
-        shutil.rmtree(beside, ignore_errors=True)
-        _write(beside, scan, volume, affine)
-        beside.rename(path)
-
-    with export_folder(out, "ome-zarr", cohort, {"undo_mirror": undo_mirror}):
-        for_each(write, chosen, workers=workers, progress=progress)
-        write_scans(out, everything, ENDING)
-    return [out / f"{scan.name}{ENDING}" for scan in chosen]
+    return export_each(
+        cohort,
+        Path(out),
+        _write_whole,
+        form="ome-zarr",
+        ending=ENDING,
+        sequences=sequences,
+        subjects=subjects,
+        undo_mirror=undo_mirror,
+        workers=workers,
+        progress=progress,
+    )

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from spinmark_data.cohort.generation import GenerationWriter, coordinates_digest
 from spinmark_data.cohort.ledger import read_ledger
 from spinmark_data.cohort.location import Folder
+from spinmark_data.cohort.manifest import staging_folder
 from spinmark_data.cohort.reader import Cohort
 from spinmark_data.cohort.scans import complete_scans
 from spinmark_data.cohort.sink import open_sink
 from spinmark_data.ingest.arrange import Grid, Record, days, grid_of, sites
 from spinmark_data.ingest.geometry import lps_axes
-from spinmark_data.ingest.images import staging
 from spinmark_data.ingest.tableset import COLUMNS, TableSet
 
 Coordinates = tuple[pd.DataFrame, NDArray[np.float64], NDArray[np.float64] | None]
@@ -166,7 +166,7 @@ def assemble(
             echo_time_ms=echoes,
         )
         for index, record in enumerate(group, first):
-            staged = f"{staging(writer.number)}/{record['key']}"
+            staged = f"{staging_folder(writer.number)}/{record['key']}"
             writer.place_shard(staged, name, index, len(record["shape"]))
             writer.record(_ledger_row(record, str(scans["scan_id"].iloc[index])), name, index)
     writer.finish(named, provenance)

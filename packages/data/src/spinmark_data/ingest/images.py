@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from spinmark_data.cohort.encode import encode_shard
+from spinmark_data.cohort.ledger import shard_checksum
 from spinmark_data.cohort.location import Folder
-from spinmark_data.cohort.store import shard_checksum
 from spinmark_data.ingest.discover import Source, pseudonym
 from spinmark_data.ingest.geometry import lps_axes, mirror, reorient, spacing_of
 from spinmark_data.ingest.nifti import load_nifti
@@ -45,11 +45,6 @@ def side_of(description: str) -> str:
 def source_key(source: Source) -> str:
     """A file name for a source."""
     return hashlib.sha256(source.name.encode()).hexdigest()[:24]
-
-
-def staging(generation: int) -> str:
-    """The folder of unfinished work for a generation, within the cohort."""
-    return f".staging-{generation}"
 
 
 def listing(release: Path, source: Source, *, times: bool = False) -> str:

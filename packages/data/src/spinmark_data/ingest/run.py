@@ -16,7 +16,7 @@ import pandas as pd
 from spinmark_data.cohort.ledger import Record
 from spinmark_data.cohort.location import Folder, locate
 from spinmark_data.cohort.lock import sole_writer
-from spinmark_data.cohort.manifest import FILE, read_manifest
+from spinmark_data.cohort.manifest import FILE, read_manifest, staging_folder
 from spinmark_data.cohort.reader import Cohort
 from spinmark_data.cohort.sink import open_sink
 from spinmark_data.errors import InputError
@@ -24,7 +24,7 @@ from spinmark_data.ingest.arrange import choose_grids, rank
 from spinmark_data.ingest.assemble import Standing, assemble
 from spinmark_data.ingest.config import IngestConfig
 from spinmark_data.ingest.discover import Found, discover
-from spinmark_data.ingest.images import listing, source_key, staging
+from spinmark_data.ingest.images import listing, source_key
 from spinmark_data.ingest.merge_tables import append_rows, merge_tables, same_rows
 from spinmark_data.ingest.staging import Progress, stage_all
 from spinmark_data.ingest.tableset import COLUMNS, TableSet
@@ -100,15 +100,15 @@ def ingest(
             if append and not stands:
                 raise InputError(f"{folder.url} holds no {FILE}; there is no cohort to append to.")
             if stands and not append:
-                if not (folder.names(staging(1)) and read_manifest(folder)["generation"] == 1):
+                if not (folder.names(staging_folder(1)) and read_manifest(folder)["generation"] == 1):
                     raise InputError(
                         f"{folder.url} holds a cohort already; choose another folder, or append to it."
                     )
                 # A kill came after everything was written, before the staging was cleared.
-                folder.remove(staging(1))
+                folder.remove(staging_folder(1))
                 return _summary(folder)
             standing = Standing.read(folder) if stands else Standing.none(config.store)
-            folder.remove(staging(standing.generation))  # The same, of an append.
+            folder.remove(staging_folder(standing.generation))  # The same, of an append.
             _ingest(Path(release), folder, config, standing, progress)
             return _summary(folder)
     except OSError as error:
@@ -145,7 +145,7 @@ def finished(out: Path | str) -> bool:
     if not folder.exists(FILE):
         return False
     with sole_writer(folder):
-        folder.remove(staging(1))
+        folder.remove(staging_folder(1))
     return True
 
 
@@ -171,7 +171,7 @@ def _new_records(
 def _ingest(
     release: Path, folder: Folder, config: IngestConfig, standing: Standing, progress: Any
 ) -> None:
-    below = staging(standing.generation + 1)
+    below = staging_folder(standing.generation + 1)
     found = discover(release, config.table_map)
     tables = _read_tables(release, found, config)
     issues = list(found.issues)

@@ -6,10 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-import nibabel as nib
-import numpy as np
 import pytest
 
 from spinmark_data.cohort.verify import verify
@@ -18,22 +17,15 @@ SERIES = 60
 pytestmark = pytest.mark.multiproc
 
 
-def release(folder: Path) -> Path:
-    """Sixty small series, and the table that says whose they are."""
-    (folder / "release").mkdir()
-    lines = ["path,subject_id,laterality,visit,days,sequence"]
-    for number in range(SERIES):
-        voxels = np.random.default_rng(number).integers(0, 900, (48, 64, 64)).astype(np.int16)
-        name = f"{number:02d}.nii"
-        nib.Nifti1Image(voxels, np.diag([0.5, 0.5, 1.5, 1])).to_filename(folder / "release" / name)
-        lines.append(f"{name},s{number // 2},{'RL'[number % 2]},V00,0,DESS")
-    (folder / "map.csv").write_text("\n".join(lines) + "\n")
-    return folder / "release"
+@pytest.fixture
+def release(tmp_path: Path, add_series: Callable[..., list[str]]) -> list[str]:
+    """Sixty small series, and the options that ingest them."""
+    rows = [(f"{n:02d}.nii", f"s{n // 2}", "RL"[n % 2], "V00") for n in range(SERIES)]
+    return add_series(tmp_path, rows, (48, 64, 64))
 
 
-def command(folder: Path, out: Path, workers: int) -> list[str]:
-    words = ["ingest", "--release", str(folder / "release"), "--out", str(out)]
-    words += ["--table_map", str(folder / "map.csv"), "--workers", str(workers)]
+def command(release: list[str], out: Path, workers: int) -> list[str]:
+    words = ["ingest", *release, "--out", str(out), "--workers", str(workers)]
     return [sys.executable, "-m", "spinmark", *words]
 
 
@@ -60,19 +52,19 @@ def killed_after(words: list[str], seconds: float) -> bool:
     return False
 
 
-def survive(folder: Path, moments: list[float], workers: int) -> tuple[int, int]:
+def survive(
+    release: list[str], folder: Path, moments: list[float], workers: int
+) -> tuple[int, int]:
     """Kill an ingest after shares of its time; return how many kills met it, and how many left work."""
-    release(folder)
     began = time.monotonic()
-    subprocess.run(
-        command(folder, folder / "whole", workers), check=True, stdout=subprocess.DEVNULL
-    )
+    words = command(release, folder / "whole", workers)
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
     span = time.monotonic() - began
     expected = tree(folder / "whole")
     met = partly = 0
     for number, share in enumerate(moments):
         out = folder / f"c{number}"
-        words = command(folder, out, workers)
+        words = command(release, out, workers)
         met += killed_after(words, share * span)
         assert not out.exists() or tree(out) == expected
         ledger = folder / f".c{number}.partial/.staging-1/ledger.jsonl"
@@ -84,16 +76,19 @@ def survive(folder: Path, moments: list[float], workers: int) -> tuple[int, int]
     return met, partly
 
 
-def test_a_killed_ingest_resumes_to_the_same_bytes(tmp_path: Path) -> None:
-    met, _ = survive(tmp_path, [0.2, 0.4], workers=1)
+def test_a_killed_ingest_resumes_to_the_same_bytes(tmp_path: Path, release: list[str]) -> None:
+    met, _ = survive(release, tmp_path, [0.2, 0.4], workers=1)
     assert met
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-def test_twenty_random_kills_lose_and_tear_nothing(tmp_path: Path, workers: int) -> None:
+def test_twenty_random_kills_lose_and_tear_nothing(
+    tmp_path: Path, release: list[str], workers: int
+) -> None:
     chance = random.Random(5)
-    met, partly = survive(tmp_path, [chance.uniform(0.1, 0.7) for _ in range(20)], workers)
+    moments = [chance.uniform(0.1, 0.7) for _ in range(20)]
+    met, partly = survive(release, tmp_path, moments, workers)
     print(f"{met} of 20 kills met the ingest, {partly} of them with series stored already")
     assert met >= 15
     assert partly >= 5

@@ -1,35 +1,31 @@
 """A cohort that grows, is verified, and lies elsewhere, through the commands."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
-import nibabel as nib
-import numpy as np
 import pytest
 
 from spinmark import artefacts
 from spinmark.__main__ import main
 from spinmark_data.cohort.reader import Cohort
 
+Add = Callable[[Path, str], list[str]]
 
-def add(folder: Path, visit: str) -> list[str]:
-    """Write a visit of four people, and return the options that ingest the release."""
-    (folder / "release").mkdir(exist_ok=True)
-    table = folder / "map.csv"
-    lines = table.read_text().splitlines() if table.exists() else []
-    lines = lines or ["path,subject_id,laterality,visit,days,sequence"]
-    for number in range(4):
-        name = f"{visit}-{number}.nii"
-        voxels = np.random.default_rng([number, *visit.encode()]).integers(0, 900, (6, 5, 4))
-        image = nib.Nifti1Image(voxels.astype(np.int16), np.diag([0.5, 0.5, 1.5, 1]))
-        image.to_filename(folder / "release" / name)
-        lines.append(f"{name},p{number},R,{visit},0,DESS")
-    table.write_text("\n".join(lines) + "\n")
-    return ["--release", str(folder / "release"), "--table_map", str(table), "--workers", "1"]
+
+@pytest.fixture
+def add(add_series: Callable[..., list[str]]) -> Add:
+    """A function that writes a visit of four people, and returns the options that ingest it all."""
+
+    def visit(folder: Path, visit: str) -> list[str]:
+        rows = [(f"{visit}-{number}.nii", f"p{number}", "R", visit) for number in range(4)]
+        return [*add_series(folder, rows, (6, 5, 4)), "--workers", "1"]
+
+    return visit
 
 
 def test_a_cohort_grows_and_says_what_it_was(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, add: Add, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words, out = add(tmp_path, "V00"), tmp_path / "c"
     assert main(["ingest", *words, "--out", str(out)]) == 0
@@ -53,7 +49,7 @@ def test_a_cohort_grows_and_says_what_it_was(
 
 
 def test_a_flipped_byte_is_named_and_the_status_is_not_zero(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, add: Add, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words, out = add(tmp_path, "V00"), tmp_path / "c"
     assert main(["ingest", *words, "--out", str(out)]) == 0
@@ -70,7 +66,7 @@ def test_a_flipped_byte_is_named_and_the_status_is_not_zero(
 
 
 def test_a_cohort_of_another_schema_version_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, add: Add, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words, out = add(tmp_path, "V00"), tmp_path / "c"
     assert main(["ingest", *words, "--out", str(out)]) == 0
@@ -88,7 +84,7 @@ def test_a_cohort_of_another_schema_version_is_refused(
 
 
 def test_every_command_takes_a_cohort_in_a_store(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, add: Add, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words, out = add(tmp_path, "V00"), f"memory://{tmp_path.name}/c"
     assert main(["ingest", *words, "--out", out]) == 0
@@ -104,7 +100,7 @@ def test_every_command_takes_a_cohort_in_a_store(
 
 
 def test_a_kill_before_the_seal_costs_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, add: Add, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from spinmark_data.ingest import staging
 
@@ -126,7 +122,7 @@ def test_a_kill_before_the_seal_costs_nothing(
 
 
 def test_a_file_more_in_the_release_costs_only_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, add: Add, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from spinmark_data.ingest import staging
 
@@ -147,7 +143,7 @@ def test_a_file_more_in_the_release_costs_only_itself(
 
 
 def test_a_table_that_was_corrected_is_another_input(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, add: Add, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words, out = add(tmp_path, "V00"), tmp_path / "c"
     assert main(["ingest", *words, "--out", str(out)]) == 0

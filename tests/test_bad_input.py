@@ -108,7 +108,7 @@ def test_a_cohort_of_another_schema_version(
     record = json.loads(record_path.read_text())
     record_path.write_text(json.dumps(record | {"version": 7}))
     words = ["--cohort", str(tmp_path / "cohort"), "--out", str(tmp_path / "s")]
-    assert "version 7, but this spinmark reads version 2" in refused(capsys, ["split", *words])
+    assert "version 7, but this spinmark reads version 3" in refused(capsys, ["split", *words])
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_a_cohort_of_another_schema_version_is_refused(
     ):
         assert main(command) == 1
         assert (
-            "version 1; this spinmark reads 'spinmark/cohort' version 2" in capsys.readouterr().err
+            "version 1; this spinmark reads 'spinmark/cohort' version 3" in capsys.readouterr().err
         )
 
 

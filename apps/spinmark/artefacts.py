@@ -26,7 +26,7 @@ from spinmark_data.cohort.manifest import STAGING
 # The schema version that this spinmark writes and reads, per kind of artefact.
 VERSIONS = {
     "phantom": 1,
-    "cohort": 2,
+    "cohort": 3,
     "split": 1,
     "run": 1,
     "embeddings": 1,

@@ -20,6 +20,7 @@ _KEYS = {
     "subjects": ["subject_id"],
     "visits": ["subject_id", "visit"],
     "joints": ["subject_id", "laterality", "visit"],
+    "morphometry": ["subject_id", "laterality", "visit"],
 }
 # Columns of the tables that place a row rather than describe it.
 _PLACES = frozenset({"subject_id", "laterality", "visit", "joint_id", "days", "months"})
@@ -93,12 +94,11 @@ def clinical_features(
     rows = dictionary[dictionary["role"].isin(list(roles))]
     columns: dict[str, pd.Series] = {}
     for name, key in _KEYS.items():
+        named = rows.loc[rows["table"] == name, "variable"]
+        if named.empty:
+            continue
         table = cohort.table(name)
-        wanted = [
-            variable
-            for variable in rows.loc[rows["table"] == name, "variable"]
-            if variable in table.columns and variable not in _PLACES
-        ]
+        wanted = [v for v in named if v in table.columns and v not in _PLACES]
         if not wanted:
             continue
         if table.duplicated(key).any():

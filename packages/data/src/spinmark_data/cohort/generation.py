@@ -66,7 +66,6 @@ class GenerationWriter:
         sink: Where its image files go.
         store: `zarr` or `icechunk`, of which the sink is.
         earlier: What `cohort.json` says of each generation that stands.
-        coordinates: `coordinates_digest` of each sequence that stands.
         ledger: Rows that stand.
     """
 
@@ -74,11 +73,11 @@ class GenerationWriter:
     sink: Sink
     store: str = "zarr"
     earlier: Sequence[Mapping[str, Any]] = ()
-    coordinates: dict[str, str] = field(default_factory=dict)
     ledger: list[Record] = field(default_factory=list)
     number: int = field(init=False, default=1)
     sequences: dict[str, Any] = field(init=False, default_factory=dict)
     layout: dict[str, str] = field(init=False, default_factory=dict)
+    coordinates: dict[str, str] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         """Go on from the generation that stands, or lay out an empty store."""
@@ -87,6 +86,8 @@ class GenerationWriter:
             self.number = last["generation"] + 1
             self.sequences = dict(last["sequences"])
             self.layout = dict(last.get("layout", {}))
+            sums = last["checksums"]
+            self.coordinates = {name: sums[f"{IMAGES}/{name}"] for name in self.sequences}
         else:
             self._write(encode_root())
 

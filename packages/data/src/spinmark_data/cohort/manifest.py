@@ -14,7 +14,7 @@ from spinmark_data.cohort.location import Folder
 from spinmark_data.errors import InputError
 
 SCHEMA = "spinmark/cohort"
-VERSION = 2
+VERSION = 3
 FILE = "cohort.json"
 IMAGES = "images.zarr"
 TABLES = "tables"

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spinmark_data.cohort.generation import GenerationWriter, coordinates_digest
+from spinmark_data.cohort.generation import GenerationWriter
 from spinmark_data.cohort.ledger import read_ledger
 from spinmark_data.cohort.location import Folder
 from spinmark_data.cohort.manifest import staging_folder
@@ -149,7 +149,6 @@ def assemble(
         sink=open_sink(folder, standing.store),
         store=standing.store,
         earlier=standing.generations,
-        coordinates={k: coordinates_digest(*known) for k, known in standing.coordinates.items()},
         ledger=list(standing.ledger),
     )
     for name in sorted({record["sequence"] for record in kept}):

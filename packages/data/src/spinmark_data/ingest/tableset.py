@@ -11,6 +11,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "subjects": ("subject_id",),
     "visits": ("subject_id", "visit", "days", "months"),
     "joints": ("subject_id", "laterality", "visit", "joint_id", "days"),
+    "morphometry": ("subject_id", "laterality", "visit"),
     "missing": ("subject_id", "laterality", "visit", "variable", "reason"),
     "outcomes": (
         "joint_id",
@@ -41,6 +42,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "subjects": ("subject_id",),
     "visits": ("subject_id", "visit"),
     "joints": ("subject_id", "laterality", "visit"),
+    "morphometry": ("subject_id", "laterality", "visit"),
     "outcomes": ("joint_id", "endpoint"),
     "dictionary": ("variable",),
 }
@@ -86,6 +88,7 @@ class TableSet:
         subjects: One row a subject.
         visits: One row a subject at a visit.
         joints: One row a joint at a visit.
+        morphometry: One row a joint at a visit, measured in its label map.
         missing: One row a missing cell, with its reason.
         outcomes: One row a joint and endpoint.
         dictionary: One row a variable.
@@ -98,6 +101,7 @@ class TableSet:
     subjects: pd.DataFrame
     visits: pd.DataFrame
     joints: pd.DataFrame
+    morphometry: pd.DataFrame = field(default_factory=lambda: empty_table("morphometry"))
     missing: pd.DataFrame = field(default_factory=lambda: empty_table("missing"))
     outcomes: pd.DataFrame = field(default_factory=lambda: empty_table("outcomes"))
     dictionary: pd.DataFrame = field(default_factory=lambda: empty_table("dictionary"))

@@ -1,0 +1,147 @@
+"""T2 maps of a cohort's multi-echo scans: NIfTI files, and numbers for `scan_map`."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinmark_data.cohort.reader import Cohort
+from spinmark_data.cohort.scan_map import Function
+from spinmark_data.errors import InputError
+from spinmark_data.export.common import (
+    Progress,
+    Scan,
+    check_names,
+    choose,
+    export_folder,
+    for_each,
+    list_scans,
+    load,
+    write_scans,
+)
+from spinmark_data.export.nifti import to_nifti, write_nifti
+from spinmark_data.preprocess.relaxometry import T2Fit, fit_t2
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ENDING = "_T2map.nii.gz"
+R2_ENDING = "_R2map.nii.gz"
+Floor = Literal["none", "constant"]
+
+
+def write_t2_maps(
+    cohort: Cohort,
+    sequence: str,
+    out: Path,
+    *,
+    subjects: Sequence[str] | None = None,
+    skip_first: bool = False,
+    floor: Floor = "none",
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Fit T2 to every scan of a multi-echo sequence and write it, in ms, beside its R2.
+
+    `<scan>_T2map.nii.gz` holds ms as float32 and NaN where the fit is not plausible;
+    `<scan>_R2map.nii.gz` the share of variance explained, NaN where nothing was fitted. Every voxel
+    lies where the patient was; mirroring is taken back. `scans.tsv` says what each scan is.
+
+    Args:
+        cohort: The cohort.
+        sequence: Name of a sequence with echoes.
+        out: Folder to fill; a scan whose files are there is left alone.
+        subjects: Identifiers of the subjects; all by default.
+        skip_first: See `fit_t2`.
+        floor: See `fit_t2`.
+        workers: Threads.
+        progress: Called with scans done and scans asked for.
+
+    Returns:
+        The T2 maps, in the order of the cohort.
+
+    Raises:
+        InputError: The sequence is unknown or has one echo, or the folder holds something else.
+    """
+    out = Path(out)
+    everything = list_scans(cohort, sequence)
+    _check_echoes(everything, sequence)
+    chosen = choose(everything, cohort, None, subjects)
+    check_names(chosen, everything)
+
+    def write(scan: Scan) -> None:
+        t2, r2 = out / f"{scan.name}{ENDING}", out / f"{scan.name}{R2_ENDING}"
+        if t2.exists() and r2.exists():
+            return
+        stored, affine = load(cohort, scan, undo_mirror=True)
+        values = stored * np.float32(scan.row["scale"]) + np.float32(scan.row["offset"])
+        fit = fit_t2(values, _times(scan), skip_first=skip_first, floor=floor)
+        name = str(scan.row["scan_id"])
+        maps = ((r2, fit.r2), (t2, np.where(fit.plausible, fit.t2_ms, np.float32(np.nan))))
+        for path, image in maps:
+            write_nifti(path, to_nifti(image, affine, scale=1.0, offset=0.0, name=name))
+
+    settings = {"sequence": sequence, "skip_first": skip_first, "floor": floor}
+    with export_folder(out, "t2map", cohort, settings):
+        for_each(write, chosen, workers=workers, progress=progress)
+        write_scans(out, everything, ENDING)
+    return [out / f"{scan.name}{ENDING}" for scan in chosen]
+
+
+def t2_function(
+    cohort: Cohort, sequence: str, *, skip_first: bool = False, floor: Floor = "none"
+) -> Function:
+    """A function for `cohort.scan_map.map_scans`: numbers of each scan's T2 map.
+
+    They are `t2_p5_ms`, `t2_p50_ms` and `t2_p95_ms` over voxels with a plausible fit, `t2_plausible`,
+    the share of the fitted voxels that have one, and `t2_r2`, the median R2 of the fitted.
+
+    Raises:
+        InputError: The sequence is unknown or has one echo.
+    """
+    scans = list_scans(cohort, sequence)
+    _check_echoes(scans, sequence)
+    times = {str(scan.row["scan_id"]): _times(scan) for scan in scans}
+    return partial(_summary, times=times, skip_first=skip_first, floor=floor)
+
+
+def _summary(
+    volume: NDArray[Any],
+    row: "pd.Series[Any]",
+    *,
+    times: Mapping[str, NDArray[np.float64]],
+    skip_first: bool,
+    floor: Floor,
+) -> dict[str, float | str]:
+    return t2_row(fit_t2(volume, times[str(row["scan_id"])], skip_first=skip_first, floor=floor))
+
+
+def t2_row(fit: T2Fit) -> dict[str, float | str]:
+    """Numbers of one fit; see `t2_function`."""
+    fitted = np.isfinite(fit.t2_ms)
+    low = middle = high = quality = share = float("nan")
+    if fitted.any():
+        quality = float(np.median(fit.r2[fitted]))
+        share = float(fit.plausible.sum() / fitted.sum())
+    if fit.plausible.any():
+        low, middle, high = (float(v) for v in np.percentile(fit.t2_ms[fit.plausible], (5, 50, 95)))
+    return {
+        "t2_p5_ms": low,
+        "t2_p50_ms": middle,
+        "t2_p95_ms": high,
+        "t2_plausible": share,
+        "t2_r2": quality,
+    }
+
+
+def _check_echoes(scans: Sequence[Scan], sequence: str) -> None:
+    if any(scan.echo_time_ms is None or len(scan.echo_time_ms) < 2 for scan in scans):
+        raise InputError(f"Sequence '{sequence}' has no echo times; T2 needs two echoes or more.")
+
+
+def _times(scan: Scan) -> NDArray[np.float64]:
+    assert scan.echo_time_ms is not None  # Checked for every scan of the sequence.
+    return scan.echo_time_ms

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinmark_data.ingest.cells import parse_column
+from spinmark_data.ingest.cells import masked, parse_column, parse_date
 
 TEXT = st.text(st.characters(codec="latin-1", exclude_categories=["Cc"]), max_size=30)
 NUMBERS = st.one_of(
@@ -108,3 +108,27 @@ def test_the_cost_follows_distinct_cells() -> None:
     assert parsed.values.notna().sum() == 750_000
     # Generous: half a second on an idle core.
     assert time.perf_counter() - start < 10
+
+
+def test_formats_and_pivot_of_dates_can_be_given() -> None:
+    assert parse_date("24MAR2004", ("%d%b%Y",)) == pd.Timestamp("2004-03-24")
+    assert parse_date("3/24/70", pivot=70) == pd.Timestamp("2070-03-24")
+    assert parse_date("3/24/70") == pd.Timestamp("1970-03-24")
+    assert parse_date("02/29/00", pivot=99) == pd.Timestamp("2000-02-29")
+    assert parse_date("24/03/2004", ("%d/%m/%Y",)) == pd.Timestamp("2004-03-24")
+    assert parse_date("01/01/0001") is None
+    # 1900 was no leap year, so that a pivot below 0 leaves no such day.
+    assert parse_date("02/29/00", pivot=-1) is None
+
+
+def test_a_number_too_large_for_one_is_unreadable() -> None:
+    parsed = parse_column(pd.Series(["9" * 400, "1e999", "5"]), "number")
+    assert list(parsed.reasons) == ["unreadable", "unreadable", ""]
+
+
+@given(st.text(max_size=80))
+def test_a_mask_keeps_no_letter_or_digit(text: str) -> None:
+    shown = masked(text)
+    assert len(shown) <= 27
+    assert not any(sign.isalpha() and sign != "a" for sign in shown)
+    assert not any(sign.isdigit() and sign != "9" for sign in shown)

@@ -202,12 +202,9 @@ def test_another_delimiter_is_named(tmp_path: Path) -> None:
         read_oai_tables(tmp_path)
 
 
-def test_other_releases_are_refused_by_name(tmp_path: Path) -> None:
-    write(tmp_path, "image03.txt", "subjectkey\tx")
-    with pytest.raises(InputError, match="holds an NDA package"):
-        read_oai_tables(tmp_path)
-    (tmp_path / "image03.txt").rename(tmp_path / "enrollees.sas7bdat")
-    with pytest.raises(InputError, match="holds SAS tables"):
+def test_a_folder_without_any_table_names_both_forms(tmp_path: Path) -> None:
+    write(tmp_path, "notes.txt", "nothing")
+    with pytest.raises(InputError, match=r"No table Enrollees.txt .* oai_enrollee01.txt"):
         read_oai_tables(tmp_path)
 
 

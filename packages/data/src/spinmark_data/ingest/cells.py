@@ -12,6 +12,7 @@ A release writes numbers, codes with their labels, dates and missing values into
 A column is read by its distinct cells, so that the cost follows those rather than the rows.
 """
 
+import math
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,8 +31,11 @@ _CODED = re.compile(r"(-?\d+(?:\.\d+)?): ?(.*)", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _LEADING_ZERO = re.compile(r"0\d+")
 _DATE = re.compile(r"\d{1,2}/\d{1,2}/(?:\d{4}|\d{2})")
+FORMATS = ("%m/%d/%Y", "%m/%d/%y")
 # A two-digit year is of this century up to this value: no contact of a study lies before 1970.
-_PIVOT = 69
+PIVOT = 69
+# Outside these years pandas has no nanoseconds for a date, and no study had a visit.
+_YEARS = range(1900, 2200)
 
 
 @dataclass(frozen=True)
@@ -64,25 +68,53 @@ def missing_reason(cell: str) -> str:
     return cell if cell.startswith("<") and _NUMBER.fullmatch(cell[1:].strip()) else ""
 
 
-def parse_date(cell: str) -> datetime | None:
-    """The date of a cell written month first, or None; the years 00 to 69 are of this century."""
-    if not _DATE.fullmatch(cell):
-        return None
-    month, day, year = (int(part) for part in cell.split("/"))
-    if len(cell.rsplit("/", 1)[1]) == 2:
-        year += 2000 if year <= _PIVOT else 1900
-    try:
-        return datetime(year, month, day)
-    except ValueError:
-        return None
+def parse_date(
+    cell: str, formats: tuple[str, ...] = FORMATS, pivot: int = PIVOT
+) -> datetime | None:
+    """The date of a cell, or None.
+
+    Args:
+        cell: The cell, stripped.
+        formats: What to try, in strptime's letters; by default month first, of four digits or two.
+        pivot: Two-digit years up to this one are of the century from 2000, others from 1900.
+    """
+    for form in formats:
+        if form in FORMATS and not _DATE.fullmatch(cell):
+            continue
+        try:
+            date = datetime.strptime(cell, form)
+            if "%y" in form:
+                short = date.year % 100
+                date = date.replace(year=short + (2000 if short <= pivot else 1900))
+        except ValueError:
+            continue
+        return date if date.year in _YEARS else None
+    return None
+
+
+def masked(cell: object, width: int = 24) -> str:
+    """The shape of a cell without what it says: letters as `a`, digits as `9`; for messages.
+
+    Examples:
+        >>> masked("slipped 3/4")
+        'aaaaaaa 9/9'
+    """
+    shown = "".join(
+        "9" if sign.isdigit() else "a" if sign.isalpha() else sign if sign.isprintable() else "?"
+        for sign in str(cell)[: width + 1]
+    )
+    return shown if len(shown) <= width else shown[:width] + "..."
 
 
 def _number(cell: str) -> tuple[float, str | None] | None:
     """The value of a cell and its label, or None when it is no number."""
-    if _NUMBER.fullmatch(cell):
-        return float(cell), None
     match = _CODED.fullmatch(cell)
-    return (float(match.group(1)), match.group(2).strip()) if match else None
+    if match is None and not _NUMBER.fullmatch(cell):
+        return None
+    value = float(match.group(1) if match else cell)
+    if not math.isfinite(value):
+        return None
+    return value, match.group(2).strip() if match else None
 
 
 def _kind_of(cells: list[str]) -> Kind:
@@ -97,13 +129,21 @@ def _kind_of(cells: list[str]) -> Kind:
     return "text"
 
 
-def parse_column(values: pd.Series, kind: Kind | None = None) -> ParsedColumn:
+def parse_column(
+    values: pd.Series,
+    kind: Kind | None = None,
+    *,
+    formats: tuple[str, ...] = FORMATS,
+    pivot: int = PIVOT,
+) -> ParsedColumn:
     """Read a column of text.
 
     Args:
         values: The cells as text, of any index; None and NaN count as blank.
         kind: What the column should hold; by default what all its cells have in common. A cell that
             does not fit becomes missing with the reason `unreadable`.
+        formats: Of dates; see `parse_date`.
+        pivot: Of two-digit years.
 
     Returns:
         Values, reasons and labels, aligned with `values`.
@@ -123,7 +163,7 @@ def parse_column(values: pd.Series, kind: Kind | None = None) -> ParsedColumn:
             if kind == "text":
                 value = cell
             elif kind == "date":
-                value = parse_date(cell)
+                value = parse_date(cell, formats, pivot)
             elif (number := _number(cell)) is not None:
                 value, label = number
                 if label:

@@ -8,30 +8,15 @@ from typing import Literal
 
 import pandas as pd
 
+from spinmark_data.ingest.oai_config import DAYS_PER_MONTH, OaiConfig
 from spinmark_data.ingest.tableset import COLUMNS
+
+__all__ = ["CLINICAL", "DAYS_PER_MONTH", "MONTHS", "READINGS", "VARIABLES", "Variable"]
 
 Level = Literal["subjects", "visits", "joints"]
 
-# Months since enrolment of each contact. They serve display, and time where no day is recorded;
-# those of V12 to V14 have not been verified.
-MONTHS: Mapping[str, int] = {
-    "V00": 0,
-    "V01": 12,
-    "V02": 18,
-    "V03": 24,
-    "V04": 30,
-    "V05": 36,
-    "V06": 48,
-    "V07": 60,
-    "V08": 72,
-    "V09": 84,
-    "V10": 96,
-    "V11": 108,
-    "V12": 120,
-    "V13": 168,
-    "V14": 192,
-}
-DAYS_PER_MONTH = 30.4375
+# Those of V12 to V14 have not been verified.
+MONTHS: Mapping[str, int] = OaiConfig().months
 
 
 @dataclass(frozen=True)
@@ -49,6 +34,8 @@ class Variable:
         pattern: Its name in the release after the visit prefix, `{side}` standing for R or L;
             by default `name`, with a side suffix if `table` is `joints`.
         text: Whether its values are letters rather than numbers.
+        part: Of a cell such as `2.1` that holds two grades, the one that this variable is: `area` (2)
+            or `depth` (1).
     """
 
     name: str
@@ -60,6 +47,7 @@ class Variable:
     table: Level
     pattern: str = ""
     text: bool = False
+    part: str = ""
 
     def release_names(self) -> dict[str, str]:
         """Name in the release (prefix stripped) -> side (`""` for a person's variable)."""
@@ -204,31 +192,74 @@ _REGIONS = {
     "TL": "lateral tibia",
 }
 
-# One row of a reading table is a knee, so that these carry no side in their names.
+
+def _reading(
+    name: str, label: str, unit: str = "", kind: str = "continuous", group: str = "radiograph",
+    role: str = "structure",
+) -> Variable:  # fmt: skip
+    """A variable of a table in which a row is a knee, so that its name carries no side."""
+    return Variable(name, label, unit, kind, role, group, "joints", name)
+
+
+# What a film's reader met instead of a joint; made from the letter P of XRKL.
+PROSTHESIS = "XRPROSTH"
+
 READINGS: tuple[Variable, ...] = (
-    Variable("XRKL", "Kellgren-Lawrence grade", "", "ordinal", "structure", "radiograph",
-        "joints", "XRKL"),
+    _reading("XRKL", "Kellgren-Lawrence grade", kind="ordinal"),
     *(
-        Variable(
+        _reading(
             f"XRJS{code}",
             f"Joint space narrowing, {where} (a decimal marks change within a grade)",
             "grade",
             "ordinal",
-            "structure",
-            "radiograph",
-            "joints",
-            f"XRJS{code}",
         )
         for code, where in (("M", "medial"), ("L", "lateral"))
     ),
     *(
-        Variable(
-            f"XR{what}{code}", f"{label}, {where}", "grade", "ordinal", "structure", "radiograph",
-            "joints", f"XR{what}{code}",
-        )
+        _reading(f"XR{what}{code}", f"{label}, {where}", "grade", "ordinal")
         for what, label in (("OS", "Osteophytes"), ("SC", "Sclerosis"))
         for code, where in _REGIONS.items()
     ),
+    *(
+        _reading(f"XRCY{code}", f"Cysts, {where}", "", "binary")
+        for code, where in _REGIONS.items()
+    ),
+    *(
+        _reading(f"XRATT{code}", f"Attrition, {where} tibia", "grade", "ordinal")
+        for code, where in (("M", "medial"), ("L", "lateral"))
+    ),
+    *(
+        _reading(f"XRCH{code}", f"Chondrocalcinosis, {where}", "", "binary")
+        for code, where in (("M", "medial"), ("L", "lateral"))
+    ),
+    _reading("MCMJSW", "Medial minimum joint space width", "mm", group="joint space width"),
+    *(
+        _reading(
+            f"{prefix}{place}",
+            f"Joint space width, {where}, at x = 0.{place}",
+            "mm",
+            group="joint space width",
+        )
+        for prefix, where, first, last in (("JSW", "medial", 150, 300), ("LJSW", "lateral", 700, 900))
+        for place in range(first, last + 1, 25)
+    ),
+    _reading("BMANG", "Angle of the X-ray beam", "degrees", group="joint space width",
+        role="administrative"),
+    *(
+        _reading(
+            f"NO{code}JSWX",
+            f"No {where} joint space width: positioning or quality",
+            "",
+            "binary",
+            "joint space width",
+            "administrative",
+        )
+        for code, where in (("M", "medial"), ("L", "lateral"))
+    ),
+    _reading("FTANGLE", "Femorotibial angle", "degrees", group="alignment"),
+    _reading("HKANGLE", "Hip-knee-ankle angle", "degrees", group="alignment"),
+    # An outcome, so that no model is ever given it.
+    _reading(PROSTHESIS, "Prosthesis met by the film's reader", "", "binary", role="outcome"),
 )  # fmt: skip
 
 VARIABLES: Mapping[str, Variable] = {row.name: row for row in (*CLINICAL, *READINGS)}
@@ -241,7 +272,7 @@ def _by_release_name(rows: tuple[Variable, ...]) -> dict[str, tuple[Variable, st
 
 
 _CLINICAL_NAMES = _by_release_name(CLINICAL)
-_READING_NAMES = _by_release_name(READINGS)
+_READING_NAMES = _by_release_name(tuple(row for row in READINGS if row.name != PROSTHESIS))
 
 
 def split_prefix(column: str) -> tuple[str, str]:
@@ -269,18 +300,18 @@ def find(column: str, *, reading: bool) -> tuple[Variable, str] | None:
 
 
 def dictionary_frame(
-    names: list[str], labels: Mapping[str, Mapping[float, str]], sources: Mapping[str, str]
+    variables: list[Variable], labels: Mapping[str, Mapping[float, str]], sources: Mapping[str, str]
 ) -> pd.DataFrame:
     """The `dictionary` table for these variables.
 
     Args:
-        names: Names from `VARIABLES`.
+        variables: Those that the release holds.
         labels: Code -> label, by variable, as met in the release.
         sources: The release tables that each was read from.
     """
     rows = []
-    for name in names:
-        row = VARIABLES[name]
+    for row in variables:
+        name = row.name
         codes = {f"{code:g}": label for code, label in labels.get(name, {}).items()}
         rows.append(
             {

@@ -2,24 +2,30 @@
 
 An event is exact where the replacement was adjudicated and its day is known, and lies between two
 contacts where it was only seen on a radiograph. Death competes and stands on both of a person's
-joints. Claims that were not confirmed are not events.
+joints. Claims that were not confirmed are not events. Codes whose meaning is not established are
+those of `OaiConfig`; any other stops the ingest.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from spinmark_data.ingest.cells import ParsedColumn, parse_column
-from spinmark_data.ingest.oai_dictionary import DAYS_PER_MONTH, MONTHS
+from spinmark_data.ingest.cells import masked
+from spinmark_data.ingest.oai_config import DAYS_PER_MONTH, UNVERIFIED, OaiConfig
 from spinmark_data.ingest.oai_files import Issue, RawTable, flow_row, issue
+from spinmark_data.ingest.oai_outcome_columns import (
+    NOT_SEEN,
+    SEEN_ON_XRAY,
+    OutcomeColumns,
+    is_partial_label,
+)
 from spinmark_data.ingest.tableset import COLUMNS
 
 ENDPOINT = "replacement"
-CONFIRMED = 3.0
-NOT_CONFIRMED = 0.0
-SEEN_ON_XRAY = 1.0
+# The films of a joint: (visit, whether a prosthesis was met), in order.
+Films = Mapping[tuple[str, str], Sequence[tuple[str, bool]]]
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,7 @@ class _Contacts:
     """The days of each subject's contacts."""
 
     days: Mapping[tuple[str, str], float]
+    months: Mapping[str, int]
 
     def day(self, subject: str, visit: str, ledger: _Ledger) -> float:
         """The day of a contact; the nominal one where none is recorded, NaN without a contact."""
@@ -66,129 +73,123 @@ class _Contacts:
             return day
         if visit == "V00":
             return 0.0
-        ledger.note(f"{visit} is named but its day is not recorded", "the nominal day was taken")
-        return MONTHS[visit] * DAYS_PER_MONTH if visit in MONTHS else np.nan
+        doubt = "; its month is not established (oai.months)" if visit in UNVERIFIED else ""
+        ledger.note(
+            f"{visit} is named but its day is not recorded", f"the nominal day was taken{doubt}"
+        )
+        return self.months[visit] * DAYS_PER_MONTH
 
-
-def visit_name(value: object) -> str:
-    """A contact as the outcomes name it (`11`, `11.0` or `V11`) as a visit, or `""`.
-
-    Examples:
-        >>> visit_name(3.0), visit_name("V10"), visit_name(float("nan"))
-        ('V03', 'V10', '')
-    """
-    if isinstance(value, str):
-        name = value.strip().upper()
-    elif isinstance(value, float) and not np.isnan(value):
-        name = f"V{int(value):02d}"
-    else:
-        return ""
-    return name if name in MONTHS else ""
-
-
-def _next_visit(visit: str) -> str:
-    names = list(MONTHS)
-    position = names.index(visit) + 1
-    return names[position] if position < len(names) else visit
-
-
-class _Columns:
-    """The columns of OUTCOMES99 by name; an absent one reads as missing throughout."""
-
-    def __init__(self, table: RawTable) -> None:
-        self._parsed: dict[str, ParsedColumn] = {
-            str(name): parse_column(table.frame[name]) for name in table.frame if name != "LINE"
-        }
-        self.unreadable = {
-            name: column.unreadable for name, column in self._parsed.items() if column.unreadable
-        }
-
-    def get(self, name: str, subject: str) -> object:
-        column = self._parsed.get(name)
-        return None if column is None else column.values.at[subject]
-
-    def number(self, name: str, subject: str) -> float:
-        value = self.get(name, subject)
-        return float(value) if isinstance(value, int | float) else np.nan
-
-    def visit(self, name: str, subject: str) -> str:
-        value = self.get(name, subject)
-        return visit_name(float(value) if isinstance(value, int | float) else value)
-
-    def days_since(self, name: str, subject: str, origin: pd.Timestamp | None) -> float:
-        value = self.get(name, subject)
-        if origin is None or not isinstance(value, pd.Timestamp) or pd.isna(value):
-            return np.nan
-        return float((value - origin).days)
+    def after(self, visit: str) -> float:
+        """Months from a visit to the next one due, a year where none is."""
+        names = list(self.months)
+        place = names.index(visit) + 1
+        gap = self.months[names[place]] - self.months[visit] if place < len(names) else 0
+        return max(gap, 12)
 
 
 Span = tuple[float, float]
 
 
 def _death(
-    columns: _Columns,
+    columns: OutcomeColumns,
     subject: str,
     origin: pd.Timestamp | None,
     contacts: _Contacts,
     ledger: _Ledger,
 ) -> Span | None:
     """When a person died: exact, or between two contacts; None for the living."""
+    verdict = columns.number("V99EDDCF", subject)
+    if verdict in columns.config.death_unconfirmed:
+        if columns.visit("V99EDDVSPR", subject) or columns.dated("V99EDDDATE", subject):
+            ledger.note("a death that was not confirmed", "not taken as a death")
+        return None
     day = columns.days_since("V99EDDDATE", subject, origin)
     if not np.isnan(day):
         return day, day
-    confirmed = columns.number("V99EDDCF", subject)
     before = columns.visit("V99EDDVSPR", subject)
-    if not (confirmed > 0) and not before:
+    if verdict not in columns.config.death_confirmed and not before:
         return None
     if not before:
         ledger.note("a death without a date or a last contact", "not taken as a death")
         return None
     lower = contacts.day(subject, before, ledger)
-    months = MONTHS[_next_visit(before)] - MONTHS[before]
     ledger.note("a death without a date", "placed between the last contact and the next one due")
-    return lower, lower + max(months, 12) * DAYS_PER_MONTH
+    return lower, lower + contacts.after(before) * DAYS_PER_MONTH
 
 
 def _replacement(
-    columns: _Columns,
+    columns: OutcomeColumns,
     subject: str,
     side: str,
     origin: pd.Timestamp | None,
     contacts: _Contacts,
     ledger: _Ledger,
+    films: Sequence[tuple[str, bool]],
 ) -> Span | None:
     """When a knee was replaced; None where no replacement counts."""
     knee = f"V99E{side}K"
     verdict = columns.number(f"{knee}RPCF", subject)
-    seen = columns.number(f"{knee}RPSN", subject) == SEEN_ON_XRAY
+    seen = columns.number(f"{knee}RPSN", subject)
     days = columns.number(f"{knee}DAYS", subject)
-    if verdict == CONFIRMED:
-        if not np.isnan(days):
-            return days, days
-        days = columns.days_since(f"{knee}DATE", subject, origin)
-        if not np.isnan(days):
-            return days, days
-        span = _between(columns, subject, (f"{knee}VSPR", f"{knee}VSAF"), contacts, ledger)
-        span = span or _between(columns, subject, (f"{knee}XRPR", f"{knee}XRAF"), contacts, ledger)
-        if span is None:
-            ledger.note("a confirmed replacement without any time", "taken as no event")
-        else:
-            ledger.note("a confirmed replacement without a day", "placed between two contacts")
-        return span
-    if seen and verdict != NOT_CONFIRMED:
+    confirmed = verdict in columns.config.replacement_confirmed
+    failed = verdict in columns.config.replacement_failed
+    if confirmed:
+        return _confirmed(columns, subject, knee, origin, contacts, ledger)
+    if seen == SEEN_ON_XRAY and not failed:
         span = _between(columns, subject, (f"{knee}XRPR", f"{knee}XRAF"), contacts, ledger)
         if span is None:
             ledger.note("a replacement on a radiograph of unknown visit", "taken as no event")
         return span
-    if seen or verdict == NOT_CONFIRMED:
+    if any(met for _, met in films):
+        if columns.config.prosthesis_is_event and not failed and seen != NOT_SEEN:
+            ledger.note("a prosthesis on a film of which OUTCOMES99 says nothing", "an event")
+            return _on_film(subject, films, contacts, ledger)
+        ledger.note("a prosthesis on a film that OUTCOMES99 does not confirm", "taken as no event")
+    if seen == SEEN_ON_XRAY or failed:
         ledger.note("a replacement that adjudication failed to confirm", "taken as no event")
     elif not np.isnan(days) or not np.isnan(verdict):
         ledger.note("a reported replacement that was not adjudicated", "taken as no event")
     return None
 
 
+def _confirmed(
+    columns: OutcomeColumns,
+    subject: str,
+    knee: str,
+    origin: pd.Timestamp | None,
+    contacts: _Contacts,
+    ledger: _Ledger,
+) -> Span | None:
+    """When an adjudicated replacement was: its day, its date, or between two contacts."""
+    days = columns.number(f"{knee}DAYS", subject)
+    for name in columns.config.replacement_dates:
+        dated = columns.days_since(f"{knee}{name}", subject, origin)
+        if not np.isnan(days) and not np.isnan(dated) and abs(days - dated) > 1:
+            ledger.note(f"K{name} is another day than KDAYS", "KDAYS was taken")
+        days = dated if np.isnan(days) else days
+    if not np.isnan(days):
+        return days, days
+    span = _between(columns, subject, (f"{knee}VSPR", f"{knee}VSAF"), contacts, ledger)
+    span = span or _between(columns, subject, (f"{knee}XRPR", f"{knee}XRAF"), contacts, ledger)
+    if span is None:
+        ledger.note("a confirmed replacement without any time", "taken as no event")
+    else:
+        ledger.note("a confirmed replacement without a day", "placed between two contacts")
+    return span
+
+
+def _on_film(
+    subject: str, films: Sequence[tuple[str, bool]], contacts: _Contacts, ledger: _Ledger
+) -> Span:
+    """Between the last film without a prosthesis and the first with one."""
+    first = next(place for place, (_, met) in enumerate(films) if met)
+    before = films[first - 1][0] if first else "V00"
+    lower = contacts.day(subject, before, ledger)
+    return lower, contacts.day(subject, films[first][0], ledger)
+
+
 def _between(
-    columns: _Columns,
+    columns: OutcomeColumns,
     subject: str,
     names: tuple[str, str],
     contacts: _Contacts,
@@ -202,8 +203,18 @@ def _between(
     return lower, contacts.day(subject, after, ledger)
 
 
+def _is_partial(columns: OutcomeColumns, subject: str, side: str) -> bool:
+    name = f"V99E{side}KTLPR"
+    told = is_partial_label(columns.label(name, subject))
+    return (
+        columns.number(name, subject) in columns.config.replacement_partial
+        if told is None
+        else told
+    )
+
+
 def _last_contact(
-    columns: _Columns, subject: str, contacts: _Contacts, ledger: _Ledger, last: float
+    columns: OutcomeColumns, subject: str, contacts: _Contacts, ledger: _Ledger, last: float
 ) -> float:
     """The day until which a person is known to have been followed."""
     visit = columns.visit("V99RNTCNT", subject)
@@ -239,8 +250,27 @@ def _row(
     return lower, upper, cause
 
 
+def _before_enrolment(
+    columns: OutcomeColumns,
+    subject: str,
+    side: str,
+    films: Sequence[tuple[str, bool]],
+) -> str:
+    """Why a knee was no longer at risk at enrolment, or `""`."""
+    if columns.number(f"V99E{side}KBLRP", subject) == 1:
+        return "replaced before enrolment"
+    if films and films[0] == ("V00", True):
+        return "a prosthesis on the film of enrolment"
+    return ""
+
+
 def read_outcomes(
-    table: RawTable, visits: pd.DataFrame, enrolment: pd.DataFrame | None, subjects: pd.Index
+    table: RawTable,
+    visits: pd.DataFrame,
+    enrolment: pd.DataFrame | None,
+    subjects: pd.Index,
+    config: OaiConfig | None = None,
+    films: Films | None = None,
 ) -> Outcomes:
     """The `outcomes` table of a release.
 
@@ -249,11 +279,18 @@ def read_outcomes(
         visits: The cohort's visits with `subject_id`, `visit` and `days`.
         enrolment: `subject_id` and `date` of enrolment, for dates of death and surgery.
         subjects: Who is enrolled; rows of others are left out.
+        config: What the codes mean; by default as stated in `OaiConfig`.
+        films: Per (subject, side) the films that were read, of joints in which a prosthesis was met.
 
     Returns:
         Rows of joints, the flow that led to them, and the oddities.
+
+    Raises:
+        InputError: A code, contact or date whose meaning is not established.
     """
-    columns = _Columns(table)
+    config = config or OaiConfig()
+    films = films or {}
+    columns = OutcomeColumns(table, config)
     ledger = _Ledger()
     known = visits.dropna(subset=["days"])
     contacts = _Contacts(
@@ -263,7 +300,8 @@ def read_outcomes(
                 known["days"].astype(float),
                 strict=True,
             )
-        )
+        ),
+        config.months,
     )
     last = known.groupby("subject_id")["days"].max().to_dict()
     origins: dict[str, pd.Timestamp] = {}
@@ -277,11 +315,16 @@ def read_outcomes(
         death = _death(columns, subject, origin, contacts, ledger)
         censored = _last_contact(columns, subject, contacts, ledger, last.get(subject, np.nan))
         for side in ("R", "L"):
-            if columns.number(f"V99E{side}KBLRP", subject) == 1:
-                ledger.exclude("replaced before enrolment")
+            read = films.get((subject, side), ())
+            if reason := _before_enrolment(columns, subject, side, read):
+                ledger.exclude(reason)
                 continue
-            replaced = _replacement(columns, subject, side, origin, contacts, ledger)
-            found = _row(replaced, death, censored, ledger)
+            replaced = _replacement(columns, subject, side, origin, contacts, ledger, read)
+            until = censored
+            if replaced and not config.partial_is_event and _is_partial(columns, subject, side):
+                ledger.note("a partial replacement", "censored there (oai.partial_is_event)")
+                until, replaced = replaced[0], None
+            found = _row(replaced, None if until < censored else death, until, ledger)
             if found is not None:
                 joint = f"{subject}:{side}"
                 rows.append((joint, ENDPOINT, subject, side, 0.0, *found, 1.0))
@@ -299,7 +342,10 @@ def read_outcomes(
     ]
     issues += [
         issue(
-            table.source, "quarantined", f"{name}: unreadable cells {cells[:3]}", "taken as missing"
+            table.source,
+            "quarantined",
+            f"{name}: unreadable cells such as {masked(cells[0])!r}",
+            "taken as missing",
         )
         for name, cells in sorted(columns.unreadable.items())
     ]

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from spinmark_data.errors import InputError
 
@@ -51,6 +52,8 @@ class PhantomConfig:
         missed_visit: Chance of missing one visit while still in the study.
         missing_baseline: Share of missing cells at enrolment.
         missing_per_year: Growth of the share of missing cells, per year.
+        layout: Form of the release's tables: `complete`, pipe-delimited as in the OAI's Complete
+            Data, or `nda`, tab-delimited and long as in an NDA package.
         write_labels: Write the true label map of every scan under truth/labels.
         workers: Processes that render scans; the result does not depend on it.
     """
@@ -76,6 +79,7 @@ class PhantomConfig:
     missed_visit: float = 0.03
     missing_baseline: float = 0.02
     missing_per_year: float = 0.01
+    layout: Literal["complete", "nda"] = "complete"
     write_labels: bool = True
     workers: int = 2
 
@@ -110,6 +114,8 @@ class PhantomConfig:
                 raise InputError(f"{name} has {len(values)} values; three are needed, (z, y, x).")
             for value in values:
                 _check_between(name, value, low, high)
+        if self.layout not in ("complete", "nda"):
+            raise InputError(f"layout is {self.layout!r}; accepted are complete, nda.")
         _check_visits("visits", self.visits, IMAGING_VISITS)
         _check_visits("follow_up_visits", self.follow_up_visits, tuple(VISIT_MONTHS))
         absent = [visit for visit in self.visits if visit not in self.follow_up_visits]

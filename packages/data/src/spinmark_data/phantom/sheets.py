@@ -57,20 +57,21 @@ class Sheet:
         self.truth[name] = column
         self.cells[name] = shown
 
-    def write(self, release: Path, truth: Path) -> None:
+    def write(self, release: Path | None, truth: Path) -> None:
         """Write the file under `release` and the values under `truth`.
 
         The file is pipe-delimited latin-1 with CRLF and without quotes, as the OAI's are.
 
         Args:
-            release: Folder for `<file>.txt`.
+            release: Folder for `<file>.txt`; None where the release has another form.
             truth: Folder for `<stem>.parquet`.
         """
-        names = [self.header.get(name, name) for name in self.cells]
-        columns = [series.tolist() for series in self.cells.values()]
-        lines = ["|".join(names), *("|".join(row) for row in zip(*columns, strict=True))]
-        text = "".join(f"{line}\r\n" for line in lines)
-        (release / f"{self.file}.txt").write_bytes(text.encode("latin-1"))
+        if release is not None:
+            names = [self.header.get(name, name) for name in self.cells]
+            columns = [series.tolist() for series in self.cells.values()]
+            lines = ["|".join(names), *("|".join(row) for row in zip(*columns, strict=True))]
+            text = "".join(f"{line}\r\n" for line in lines)
+            (release / f"{self.file}.txt").write_bytes(text.encode("latin-1"))
         pd.DataFrame(self.truth).to_parquet(truth / f"{self.stem}.parquet", index=False)
 
 

@@ -19,6 +19,8 @@ from spinmark_data.phantom.images import (
     series_description,
     study_description,
 )
+from spinmark_data.phantom.nda_images import pack_images
+from spinmark_data.phantom.nda_tables import write_nda
 from spinmark_data.phantom.outcome_table import outcomes_sheet
 from spinmark_data.phantom.outcomes import Outcomes, parameters, simulate_outcomes
 from spinmark_data.phantom.population import Population, sample_population
@@ -27,6 +29,7 @@ from spinmark_data.phantom.release_tables import build_sheets
 from spinmark_data.phantom.state import LATENTS, PHENOTYPES
 
 TABLES = "OAI Complete Data_ASCII"
+NDA_TABLES = "Package_1000001"
 TEN_YEARS_DAYS = 3652.5
 
 
@@ -78,7 +81,7 @@ def write_phantom(
     for folder in (release, truth):
         if folder.exists():
             raise InputError(f"{folder} already exists; name a folder that holds no phantom.")
-    (release / TABLES).mkdir(parents=True)
+    (release / (NDA_TABLES if config.layout == "nda" else TABLES)).mkdir(parents=True)
     (truth / "tables").mkdir(parents=True)
 
     from spinmark_data.phantom.signal import SCANNERS
@@ -92,13 +95,20 @@ def write_phantom(
     plan = plan_scans(population, latents, outcomes, config, len(SCANNERS))
 
     sheets = build_sheets(population, latents, outcomes, plan, config)
-    for sheet in (*sheets, outcomes_sheet(population, outcomes, config)):
-        sheet.write(release / TABLES, truth / "tables")
-    _write_formats(release / TABLES)
-    _write_contents(release, plan)
+    sheets.append(outcomes_sheet(population, outcomes, config))
+    complete = config.layout == "complete"
+    for sheet in sheets:
+        sheet.write(release / TABLES if complete else None, truth / "tables")
+    if complete:
+        _write_formats(release / TABLES)
+        _write_contents(release, plan)
+    else:
+        write_nda(sheets, release / NDA_TABLES)
     names = [f"{style.manufacturer} {style.model}" for style in SCANNERS]
     _write_truth(truth, population, outcomes, plan, config, names)
     render_all(population, plan, config, out, progress)
+    if not complete:
+        pack_images(release, release / NDA_TABLES, plan)
 
     fates = outcomes.joints
     ten_years = fates["replacement_days"] <= TEN_YEARS_DAYS

@@ -2,22 +2,27 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydicom.dataset import Dataset
 
 from spinmark_data.ingest.geometry import lps_axes, mirror, reorient
+from spinmark_data.ingest.headers import Header
 from spinmark_data.ingest.images import sequence_name, side_of
+from spinmark_data.ingest.limits import Limits
 from spinmark_data.ingest.series import Refused, layout, to_int16
 
 
-def headers(depths: list[float], axes: np.ndarray, first: np.ndarray) -> list[Dataset]:
-    out = []
-    for depth in depths:
-        header = Dataset()
-        header.Rows, header.Columns, header.PixelSpacing = 4, 5, [0.5, 0.7]
-        header.ImageOrientationPatient = [float(x) for x in axes.reshape(-1)]
-        header.ImagePositionPatient = [float(x) for x in first + depth * np.cross(*axes)]
-        out.append(header)
-    return out
+def headers(depths: list[float], axes: np.ndarray, first: np.ndarray) -> list[Header]:
+    return [
+        Header(
+            {
+                "Rows": 4,
+                "Columns": 5,
+                "PixelSpacing": (0.5, 0.7),
+                "ImageOrientationPatient": tuple(axes.reshape(-1).tolist()),
+                "ImagePositionPatient": tuple((first + depth * np.cross(*axes)).tolist()),
+            }
+        )
+        for depth in depths
+    ]
 
 
 SAGITTAL = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, -1.0]])
@@ -68,7 +73,6 @@ def test_a_sagittal_series_runs_right_to_left_then_down_then_back() -> None:
         ([0.0, 1.0], "missing slices"),
         ([0.0, 1.0, 2.0, 4.0], "as if 1 slices were missing"),
         ([0.0, 1.0, 2.0, 3.3], "uneven slice increment"),
-        ([0.0, 1.0, 1.0, 2.0], "share a position"),
     ],
 )
 def test_what_is_no_volume_is_refused(depths, reason) -> None:
@@ -79,7 +83,8 @@ def test_what_is_no_volume_is_refused(depths, reason) -> None:
 def test_tilt_and_mixed_planes_are_refused_but_one_reference_image_is_left_out() -> None:
     tilted = headers([0.0, 1.0, 2.0], SAGITTAL, FIRST)
     for k, header in enumerate(tilted):
-        header.ImagePositionPatient[2] += 0.2 * k
+        x, y, z = header["ImagePositionPatient"]
+        header["ImagePositionPatient"] = (x, y, z + 0.2 * k)
     with pytest.raises(Refused, match=r"gantry tilt: slices drift by 11\.3 degrees"):
         layout(tilted)
     axial = headers([0.0, 1.0], np.eye(3)[:2], FIRST)
@@ -92,13 +97,80 @@ def test_tilt_and_mixed_planes_are_refused_but_one_reference_image_is_left_out()
 def test_echoes_are_grouped_by_time() -> None:
     stack = headers([0.0, 1.0, 2.0] * 2, SAGITTAL, FIRST)
     for k, header in enumerate(stack):
-        header.EchoTime = 20.0 if k < 3 else 10.0
+        header["EchoTime"] = 20.0 if k < 3 else 10.0
     plan = layout(stack)
     assert plan.shape == (2, 3, 4, 5)
     assert plan.echo_time_ms == [10.0, 20.0]
     assert plan.order.tolist() == [[3, 4, 5], [0, 1, 2]]
     with pytest.raises(Refused, match="missing slices: echoes hold"):
         layout(stack[:-1])
+
+
+def test_images_that_share_a_position_are_told_apart() -> None:
+    twice = headers([0.0, 1.0, 1.0, 2.0], SAGITTAL, FIRST)
+    plan = layout(twice)
+    assert (plan.order.tolist(), plan.copies) == ([[0, 1, 3]], [(1, 2)])
+    assert plan.repairs == ["1 images that stood twice were left out"]
+    cine = headers([0.0, 1.0, 2.0] * 2, SAGITTAL, FIRST)
+    for k, header in enumerate(cine):
+        header["TriggerTime"] = 40.0 * (k // 3)
+    with pytest.raises(Refused, match=r"a time series: .* 2 different values of TriggerTime"):
+        layout(cine)
+    both = headers([0.0, 1.0, 2.0] * 2, SAGITTAL, FIRST)
+    for k, header in enumerate(both):
+        header["ImageType"] = ("ORIGINAL", "PRIMARY", "MP"[k // 3])
+    with pytest.raises(Refused, match="such as magnitude and phase"):
+        layout(both)
+    aside = headers([0.0, 1.0, 1.0, 2.0], SAGITTAL, FIRST)
+    aside[2]["ImagePositionPatient"] = tuple(np.add(aside[2]["ImagePositionPatient"], [0, 50, 0]))
+    with pytest.raises(Refused, match="2 images lie side by side"):
+        layout(aside)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("ImagePositionPatient", (0.0, float("nan"), 0.0), "ImagePositionPatient .* not finite"),
+        ("ImagePositionPatient", (0.0, float("inf"), 0.0), "ImagePositionPatient .* not finite"),
+        ("ImagePositionPatient", (0.0, 1e300, 0.0), "beyond"),
+        ("ImagePositionPatient", (0.0, 1.0), "lacks ImagePositionPatient"),
+        ("ImagePositionPatient", None, "lacks ImagePositionPatient"),
+        ("ImageOrientationPatient", (0.5, 0, 0, 0, 1, 0), "cosines of length 0.5"),
+        ("ImageOrientationPatient", (0.0,) * 6, "cosines of length 0"),
+        (
+            "ImageOrientationPatient",
+            (1, 0, 0, 0.6, 0.8, 0),
+            "at no right angle: their product is 0.6",
+        ),
+        ("PixelSpacing", (0.0, 0.7), "must be above 0"),
+        ("PixelSpacing", (-0.5, 0.7), "must be above 0"),
+        ("PixelSpacing", (0.5, float("nan")), "not finite"),
+        ("EchoTime", float("inf"), "EchoTime inf is not finite"),
+        ("Rows", 0, "every axis needs at least 1"),
+        ("Rows", 10**9, "at most 1073741824 are read"),
+        ("ImageType", ("ORIGINAL", "PRIMARY", "M", "MOSAIC"), "a mosaic"),
+        ("SamplesPerPixel", 3, "colour"),
+        ("NumberOfFrames", 12, "12 frames without functional groups"),
+        ("SOPClassUID", "1.2.840.10008.5.1.4.1.1.66.4", "a DICOM segmentation"),
+    ],
+)
+def test_headers_that_make_no_sense_are_refused_by_name(name, value, reason) -> None:
+    stack = headers([0.0, 1.0, 2.0], SAGITTAL, FIRST)
+    for header in stack:
+        header[name] = value
+    with pytest.raises(Refused, match=reason):
+        layout(stack)
+
+
+def test_cosines_that_were_rounded_are_taken_as_they_stand() -> None:
+    axes = np.array([[0.70711, 0.70711, 0.0], [0.0, 0.0, -1.0]])
+    plan = layout(headers([0.0, 1.0, 2.0], axes, FIRST))
+    assert np.array_equal(plan.affine[:3, 2], axes[0] * 0.7)
+
+
+def test_a_volume_beyond_the_limit_is_refused_before_it_is_made() -> None:
+    with pytest.raises(Refused, match=r"shape \(3, 4, 5\) is 60 voxels; at most 59 are read"):
+        layout(headers([0.0, 1.0, 2.0], SAGITTAL, FIRST), Limits(voxels=59))
 
 
 @given(st.integers(-(2**17), 2**17), st.integers(0, 65535))

@@ -1,62 +1,27 @@
 """One DICOM series into one volume, or the reason why not.
 
-Only the tags named here are ever read, so nothing that identifies a person is in memory to leak.
+Headers first: what they refuse, no voxel is read for. Then each file once more, whole, in the order of
+slices, into its place in the volume, so that memory holds the volume and one file.
 """
 
 import hashlib
-import warnings
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
-from pydicom.errors import InvalidDicomError
 
-from spinmark_data.ingest.geometry import plane_affine, slice_normal
+from spinmark_data.ingest.headers import TAGS as TAGS
+from spinmark_data.ingest.headers import File, Header, Memo, read_bytes, read_header
+from spinmark_data.ingest.layout import Layout as Layout
+from spinmark_data.ingest.layout import layout as layout
+from spinmark_data.ingest.limits import LIMITS, Limits
+from spinmark_data.ingest.limits import Refused as Refused
+from spinmark_data.ingest.multiframe import expand
+from spinmark_data.ingest.pixels import Image, PixelFormat, open_images, tidy
+from spinmark_data.ingest.rescale import CommonRescale, common_rescale
 from spinmark_data.integers import quantise
-
-TAGS = (
-    "SOPClassUID",
-    "Modality",
-    "SeriesInstanceUID",
-    "SeriesNumber",
-    "SeriesTime",
-    "SeriesDescription",
-    "StudyDate",
-    "PatientID",
-    "Laterality",
-    "ImageLaterality",
-    "BodyPartExamined",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "PixelSpacing",
-    "Rows",
-    "Columns",
-    "EchoTime",
-    "NumberOfFrames",
-    "RescaleSlope",
-    "RescaleIntercept",
-    "PhotometricInterpretation",
-    "SamplesPerPixel",
-    "BitsAllocated",
-    "BitsStored",
-    "HighBit",
-    "PixelRepresentation",
-    "Manufacturer",
-    "ManufacturerModelName",
-    "DeviceSerialNumber",
-)
-_TILT = 0.02  # Drift of slices within their plane, as a share of the step across it.
-_UNEVEN = 0.02  # Spread of slice steps, as a share of the median step.
-_ANGLE = 1e-3  # Difference between direction cosines of one series.
-
-
-class Refused(Exception):
-    """A file or series that cannot be taken; the message is the reason."""
 
 
 @dataclass(kw_only=True)
@@ -80,150 +45,22 @@ class Volume:
     repairs: list[str] = field(default_factory=list)
 
 
-def read_file(path: Path, *, pixels: bool) -> pydicom.Dataset:
-    """Read the allowed tags of a DICOM file, with or without its voxels.
-
-    Raises:
-        Refused: The file is empty, no DICOM file, or cut short.
-    """
-    if path.stat().st_size == 0:
-        raise Refused("the file is empty")
-    tags: list[Any] = [*TAGS, "PixelData"] if pixels else list(TAGS)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom's warnings quote values.
-            return pydicom.dcmread(path, specific_tags=tags, stop_before_pixels=not pixels)
-    except InvalidDicomError:
-        raise Refused("not a DICOM file") from None
-    except OSError:
-        raise
-    except Exception:
-        raise Refused("the DICOM header is cut short or damaged") from None
-
-
-def _number(header: pydicom.Dataset, tag: str, default: float) -> float:
-    value = header.get(tag)
-    return default if value is None or value == "" else float(value)
-
-
-def _floats(header: pydicom.Dataset, tag: str, count: int) -> NDArray[np.float64]:
-    value = header.get(tag)
-    if value is None or len(value) != count:
-        raise Refused(f"not a volume: an image lacks {tag}")
-    return np.array([float(item) for item in value])
-
-
-@dataclass(kw_only=True)
-class Layout:
-    """How the images of a series stack: what headers alone tell.
+def read_file(source: File, *, pixels: bool, limits: Limits = LIMITS) -> Header:
+    """Read the allowed tags of a DICOM file; with `pixels`, see that its voxels can be read too.
 
     Args:
-        order: `(echo, slice)` positions in the list of headers.
-        affine: `(slice, row, column)` to LPS mm.
-        shape: Shape of the volume.
-        echo_time_ms: One an echo, where there are several.
-        repairs: What was put right.
-    """
-
-    order: NDArray[np.int64]
-    affine: NDArray[np.float64]
-    shape: tuple[int, ...]
-    echo_time_ms: list[float]
-    repairs: list[str]
-
-
-def layout(headers: Sequence[pydicom.Dataset]) -> Layout:
-    """Order the images of a series by position along the slice normal.
-
-    InstanceNumber is never trusted.
+        source: The file, or its bytes (such as a member of an archive).
+        pixels: Read the first image, and tell if that fails.
+        limits: Bounds on what is read.
 
     Raises:
-        Refused: They make no volume; the message says why.
+        Refused: The file is empty, too large, no DICOM file, or cut short.
     """
-    if any(int(_number(header, "NumberOfFrames", 1)) > 1 for header in headers):
-        raise Refused("enhanced multi-frame objects are not read in this version")
-    if any(int(_number(header, "SamplesPerPixel", 1)) != 1 for header in headers):
-        raise Refused("not a volume: colour images")
-    orientation = np.array([_floats(h, "ImageOrientationPatient", 6) for h in headers])
-    position = np.array([_floats(h, "ImagePositionPatient", 3) for h in headers])
-    plane = Counter(tuple(np.round(row, 3)) for row in orientation).most_common(1)[0][0]
-    keep = np.flatnonzero(np.abs(orientation - np.array(plane)).max(axis=1) < 2 * _ANGLE)
-    repairs = []
-    if (strays := len(headers) - len(keep)) > 0:
-        # Reformats of DESS begin with one reference image in another plane.
-        if strays > 1 or len(keep) < 3:
-            raise Refused(
-                f"inconsistent orientation: {strays} of {len(headers)} images lie in another plane"
-            )
-        repairs.append("one reference image in another plane was left out")
-    kept = [headers[int(index)] for index in keep]
-    grids = {(int(h.Rows), int(h.Columns), *_floats(h, "PixelSpacing", 2).round(5)) for h in kept}
-    if len(grids) > 1:
-        raise Refused(f"images of {len(grids)} different sizes or pixel spacings in one series")
-    if len(kept) < 3:
-        raise Refused(f"not a volume: {len(kept)} images, missing slices; at least 3 are needed")
-    axes = orientation[keep].mean(axis=0)
-    normal = slice_normal(axes)
-    echo = np.array([round(_number(header, "EchoTime", 0.0), 3) for header in kept])
-    depth = position[keep] @ normal
-    times = sorted(set(echo.tolist()))
-    rows = [np.flatnonzero(echo == time) for time in times]
-    rows = [row[np.argsort(depth[row], kind="stable")] for row in rows]
-    if len({len(row) for row in rows}) > 1:
-        raise Refused(f"missing slices: echoes hold {sorted({len(row) for row in rows})} images")
-    order = np.array(rows)
-    stacked = position[keep][order]
-    if not np.allclose(stacked, stacked[:1], atol=1e-2):
-        raise Refused("echoes lie at different positions")
-    places = stacked[0]
-    if len(places) < 3:
-        raise Refused(f"not a volume: {len(places)} slices, missing slices; at least 3 are needed")
-    depths = places @ normal
-    steps = np.diff(depths)
-    if (same := int((steps < 1e-3).sum())) > 0:
-        raise Refused(f"not a volume: {same + 1} of {len(places)} images share a position")
-    median = float(np.median(steps))
-    if np.abs(steps - median).max() > max(_UNEVEN * median, 1e-2):
-        text = f"uneven slice increment: steps from {steps.min():.3g} to {steps.max():.3g} mm"
-        ratio = steps / steps.min()
-        if np.abs(ratio - ratio.round()).max() < 0.05:
-            text += f", as if {int(ratio.round().sum()) - len(steps)} slices were missing"
-        raise Refused(text)
-    step = (places[-1] - places[0]) / (len(places) - 1)
-    drift = np.linalg.norm(step - (step @ normal) * normal) / (step @ normal)
-    if drift > _TILT:
-        angle = np.degrees(np.arctan(drift))
-        raise Refused(f"gantry tilt: slices drift by {angle:.1f} degrees within their plane")
-    row_spacing, column_spacing = _floats(kept[0], "PixelSpacing", 2)
-    size = (len(places), int(kept[0].Rows), int(kept[0].Columns))
-    return Layout(
-        order=keep[order],
-        affine=plane_affine(axes, (float(row_spacing), float(column_spacing)), places[0], step),
-        shape=size if len(times) == 1 else (len(times), *size),
-        echo_time_ms=times if len(times) > 1 else [],
-        repairs=repairs,
-    )
-
-
-def _voxels(dataset: pydicom.Dataset) -> NDArray[Any]:
-    syntax = dataset.file_meta.TransferSyntaxUID
-    data = dataset.get("PixelData")
-    if not data:
-        raise Refused("an image holds no pixel data")
-    shape = (int(dataset.Rows), int(dataset.Columns))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if not syntax.is_compressed and int(dataset.BitsAllocated) == 16:
-            if len(data) < 2 * shape[0] * shape[1]:
-                raise Refused("pixel data are cut short")
-            kind = "i2" if int(dataset.PixelRepresentation) else "u2"
-            dtype = np.dtype(("<" if syntax.is_little_endian else ">") + kind)
-            image = np.frombuffer(data, dtype, shape[0] * shape[1]).reshape(shape)
-            return image.astype(dtype.newbyteorder("="))
-        try:
-            return np.asarray(dataset.pixel_array)
-        except Exception:
-            raise Refused(f"pixel data cannot be decoded ({syntax.name})") from None
+    header = read_header(source, limits)
+    if pixels:
+        form = PixelFormat.of(header)
+        open_images(read_bytes(source, limits), header, form, limits)(0)
+    return header
 
 
 def to_int16(voxels: NDArray[Any]) -> tuple[NDArray[np.int16], float]:
@@ -239,37 +76,138 @@ def to_int16(voxels: NDArray[Any]) -> tuple[NDArray[np.int16], float]:
     return stored, offset
 
 
-def load(files: Sequence[Path]) -> tuple[Volume, list[pydicom.Dataset], str]:
+class _Images:
+    """The images of a series' files, each file read once in a row."""
+
+    def __init__(
+        self,
+        files: Sequence[File],
+        headers: Sequence[Header],
+        limits: Limits,
+        update: Callable[[bytes], object] | None,
+    ) -> None:
+        self.files, self.headers, self.limits, self.update = files, headers, limits, update
+        self.current = -1
+        self.hashed: set[int] = set()
+        self.cleared = False
+
+    def form(self, file: int) -> PixelFormat:
+        """How the voxels of a file are stored."""
+        return PixelFormat.of(self.headers[file])
+
+    def read(self, file: int, frame: int, *, copy: bool = False) -> tuple[Image, int, int]:
+        """An image, and its lowest and highest value; `copy` keeps the file out of the digest."""
+        if file != self.current:
+            data = read_bytes(self.files[file], self.limits)
+            self.stored = self.form(file)
+            self.image = open_images(data, self.headers[file], self.stored, self.limits)
+            self.current = file
+            if self.update is not None and not copy and file not in self.hashed:
+                self.hashed.add(file)
+                self.update(data)
+        image, low, high, cleared = tidy(self.image(frame), self.stored)
+        self.cleared |= cleared
+        return image, low, high
+
+
+def _rescale(images: Sequence[Header]) -> CommonRescale:
+    pairs = []
+    for header in images:
+        slope = header.get("RescaleSlope")
+        pairs.append(
+            (1.0 if slope is None else float(slope), float(header.get("RescaleIntercept") or 0.0))
+        )
+    return common_rescale(pairs)
+
+
+def _check_copies(plan: Layout, images: _Images, expanded: Sequence[Header]) -> None:
+    for kept, other in plan.copies:
+        first, _, _ = images.read(*plan.images[kept], copy=True)
+        second, _, _ = images.read(*plan.images[other], copy=True)
+        rescale = [
+            (expanded[k].get("RescaleSlope"), expanded[k].get("RescaleIntercept"))
+            for k in (kept, other)
+        ]
+        if rescale[0] != rescale[1] or not np.array_equal(first, second):
+            raise Refused("different images share a position and echo")
+
+
+def _stack(plan: Layout, images: _Images) -> tuple[NDArray[Any], int, int]:
+    """All images in their order `(image, row, column)`, with the lowest and highest value."""
+    chosen = [plan.images[int(index)] for index in plan.order.reshape(-1)]
+    forms = {images.form(file) for file in {file for file, _ in chosen}}
+    kinds = {(form.dtype, form.inverted) for form in forms}
+    if len(kinds) > 1:
+        raise Refused("images of one series store voxels in different ways")
+    ((dtype, _),) = kinds
+    stack = np.empty((len(chosen), *plan.shape[-2:]), dtype)
+    lows, highs = [], []
+    for place, (file, frame) in enumerate(chosen):
+        stack[place], low, high = images.read(file, frame)
+        lows.append(low)
+        highs.append(high)
+    return stack, min(lows), max(highs)
+
+
+def _sixteen_bits(
+    stack: NDArray[Any], low: int, high: int, rescale: CommonRescale
+) -> tuple[NDArray[np.int16], float]:
+    if not rescale.plain:
+        factors = np.array([rescale.multipliers, rescale.addends], dtype=np.int64)[..., None, None]
+        return to_int16(stack.astype(np.int64) * factors[0] + factors[1])
+    if stack.dtype.itemsize == 2 and low >= -32768 and high <= 32767:
+        return stack.view(np.int16), 0.0
+    return to_int16(stack)
+
+
+def read_series(
+    files: Sequence[File],
+    limits: Limits = LIMITS,
+    update: Callable[[bytes], object] | None = None,
+) -> tuple[Volume, list[Header]]:
+    """Read a series: its volume and the headers of its files.
+
+    Args:
+        files: Its files, or their bytes, in any order.
+        limits: Bounds on what is read.
+        update: Called with the bytes of each file in slice order, such as a hash's `update`.
+
+    Raises:
+        Refused: It cannot be taken; the message says why.
+    """
+    memo: Memo = {}
+    headers = [read_header(file, limits, memo) for file in files]
+    plan = layout(headers, limits)
+    expanded = [image for header in headers for image in expand(header)]
+    rescale = _rescale([expanded[int(index)] for index in plan.order.reshape(-1)])
+    images = _Images(files, headers, limits, update)
+    stack, low, high = _stack(plan, images)
+    _check_copies(plan, images, expanded)
+    voxels, shift = _sixteen_bits(stack, low, high, rescale)
+    repairs = list(plan.repairs)
+    if images.stored.inverted:
+        repairs.append("MONOCHROME1 was inverted")
+    if images.cleared:
+        repairs.append("bits beyond BitsStored were cleared")
+    if not rescale.plain:
+        repairs.append("slices of different rescale were brought to one scale, exactly")
+    volume = Volume(
+        voxels=voxels.reshape(plan.shape),
+        affine=plan.affine,
+        scale=rescale.scale,
+        offset=rescale.offset + shift * rescale.scale,
+        echo_time_ms=plan.echo_time_ms,
+        repairs=repairs,
+    )
+    return volume, headers
+
+
+def load(files: Sequence[File], limits: Limits = LIMITS) -> tuple[Volume, list[Header], str]:
     """Read a series: its volume, its headers and the sha256 over its files in slice order.
 
     Raises:
         Refused: It cannot be taken; the message says why.
     """
-    datasets = [read_file(path, pixels=True) for path in files]
-    plan = layout(datasets)
-    chosen = [datasets[index] for index in plan.order.reshape(-1)]
-    rescale = {
-        (_number(d, "RescaleSlope", 1.0), _number(d, "RescaleIntercept", 0.0)) for d in chosen
-    }
-    if len(rescale) > 1:
-        raise Refused(f"the rescale slope or intercept differs between slices ({len(rescale)})")
-    slope, intercept = rescale.pop()
-    stack = np.stack([_voxels(dataset) for dataset in chosen]).reshape(plan.shape)
-    repairs = list(plan.repairs)
-    if str(chosen[0].get("PhotometricInterpretation", "")) == "MONOCHROME1":
-        top = 2 ** int(chosen[0].BitsStored) - 1 if not int(chosen[0].PixelRepresentation) else -1
-        stack = top - stack.astype(np.int64)
-        repairs.append("MONOCHROME1 was inverted")
-    voxels, shift = to_int16(stack)
     digest = hashlib.sha256()
-    for index in plan.order.reshape(-1):
-        digest.update(files[int(index)].read_bytes())
-    volume = Volume(
-        voxels=voxels,
-        affine=plan.affine,
-        scale=slope,
-        offset=intercept + shift * slope,
-        echo_time_ms=plan.echo_time_ms,
-        repairs=repairs,
-    )
-    return volume, datasets, digest.hexdigest()
+    volume, headers = read_series(files, limits, digest.update)
+    return volume, headers, digest.hexdigest()

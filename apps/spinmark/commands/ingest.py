@@ -5,6 +5,7 @@ from pathlib import Path
 
 from spinmark import artefacts, cli
 from spinmark.errors import UsageError
+from spinmark.files import write_whole
 from spinmark.progress import done, progress
 from spinmark_data.ingest.config import IngestConfig
 
@@ -17,55 +18,94 @@ class Ingest(IngestConfig):
         release: The folder that came from outside; it is only read.
         out: Where to write the cohort: a folder, or a URL such as s3://bucket/cohort.
         append: Add what is new in the release to the cohort at `out`, as its next generation.
-        dry_run: Print what would be taken and what refused, and write nothing.
+        dry_run: Print what would be taken and what refused, and write no cohort.
+        links: A text file to write where the NDA keeps the selected series that are not on the disk;
+            with it nothing is ingested.
+        template: A clinical table; print a YAML for its columns to be filled in, and do no more.
     """
 
-    release: Path
+    release: Path | None = None
     out: Path | None = None
     append: bool = False
     dry_run: bool = False
+    links: Path | None = None
+    template: Path | None = None
 
 
 def main(argv: list[str]) -> int:
     """Run the command."""
     args = cli.parse("ingest", Ingest, argv, aliases={"--dry-run": ["--dry_run", "true"]})
-    from spinmark_data.ingest.plan import plan
-    from spinmark_data.ingest.run import finished, ingest
+    if args.template is not None:
+        from spinmark_data.ingest.template import template
 
-    listing = artefacts.listing_hash(args.release)
-    if args.dry_run:
-        found = plan(args.release, args)
-        print(f"{found.series} series, {found.bytes / 1e9:.3f} GB; it would take:")
-        for name, count in found.sequences.items():
-            print(f"  {count} of {name}")
-        print(f"and refuse {len(found.refused)}:" if found.refused else "and refuse none.")
-        for source, reason in found.refused:
-            print(f"  {source}: {reason}")
-        return done("Nothing was written.", "the same command without --dry-run")
+        print(template(args.template), end="")
+        return 0
+    if args.release is None:
+        raise UsageError("--release is missing: the folder that came from outside")
+    if args.dry_run or args.links is not None:
+        return _look(args, args.release)
     if args.out is None:
         raise UsageError("--out is missing: the folder where to write the cohort")
+    return _ingest(args, args.release, args.out)
+
+
+def _look(args: Ingest, release: Path) -> int:
+    from spinmark_data.ingest.plan import plan, survey
+    from spinmark_data.ingest.plan_report import report
+    from spinmark_data.ingest.selection import describe
+
+    found, told = survey(release, args)
+    # First what needs no header, which is all that a large release leaves time for.
+    print("\n".join(describe(told)), flush=True)
+    if args.links is not None:
+        write_whole(args.links, "".join(f"{link}\n" for link in told.links))
+        print(f"{len(told.links)} links were written to {args.links}.", flush=True)
+    if not args.dry_run:
+        return done("No image was read.", "download what the file names, then the same again")
+    seen = plan(release, args, found)
+    tables = [str(args.clinical_table)] if args.clinical_table is not None else seen.tables
+    print("\n".join(report(seen, tables=tables, codes=args.pseudonymise is not None)))
+    return done("No cohort was written.", "the same command without --dry-run")
+
+
+def _ingest(args: Ingest, release: Path, out: Path) -> int:
+    from spinmark_data.ingest.plan import survey
+    from spinmark_data.ingest.run import finished, ingest
+    from spinmark_data.ingest.selection import describe
+    from spinmark_data.ingest.staging import work_hash
+
+    listing = artefacts.listing_hash(release)
 
     def write(folder: Path) -> None:
         # Cut short after its last write: it is of this release and these settings.
-        if not args.append and finished(folder):
-            return
-        with progress("ingest: series") as bar:
-            ingest(args.release, folder, args, append=args.append, progress=bar)
+        if args.append or not finished(folder):
+            print("\n".join(describe(survey(release, args)[1])), flush=True)
+            with progress("ingest: series") as bar:
+                ingest(release, folder, args, append=args.append, progress=bar)
+        if args.labels is not None:
+            from spinmark_data.labels.add import ingest_labels
+
+            with progress("ingest: label maps") as bar:
+                ingest_labels(folder, release, args, progress=bar)
 
     inputs: dict[str, Path | str] = {"release": listing}
     for name in ("table_map", "clinical_table", "clinical_columns"):
         file = getattr(args, name)
         if file is not None:
             inputs[name] = artefacts.file_hash(file)
+    if args.oai.nda_names is not None:
+        inputs["nda_names"] = artefacts.file_hash(args.oai.nda_names)
+    if args.labels is not None:
+        inputs["labels"] = artefacts.listing_hash(args.labels)
+    if args.subjects is not None or args.pseudonymise is not None:
+        # What a file of people or a key stands for may change while its name stays.
+        inputs["selection"] = work_hash(args)
     if args.append:
-        made = artefacts.extend(args.out, "cohort", write, config=args, inputs=inputs)
+        made = artefacts.extend(out, "cohort", write, config=args, inputs=inputs)
     else:
-        made = artefacts.make(args.out, "cohort", write, config=args, inputs=inputs, resumable=True)
-    return done(
-        _summary(args.out),
-        f"spinmark split --cohort {args.out} --out SPLIT",
-        fresh=made.fresh,
-    )
+        made = artefacts.make(out, "cohort", write, config=args, inputs=inputs, resumable=True)
+    following = f"split --cohort {out} --out SPLIT" if args.labels is None else f"measure {out}"
+    return done(_summary(out), f"spinmark {following}", fresh=made.fresh)
 
 
 def _summary(path: Path) -> str:

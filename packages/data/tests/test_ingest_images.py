@@ -8,11 +8,15 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
+from spinmark_data.cohort.location import locate
 from spinmark_data.cohort.reader import Cohort
 from spinmark_data.errors import InputError
 from spinmark_data.ingest import staging
 from spinmark_data.ingest.config import IngestConfig
+from spinmark_data.ingest.discover import find_sources
+from spinmark_data.ingest.own_tables import read_own_tables
 from spinmark_data.ingest.plan import plan
+from spinmark_data.ingest.pseudonyms import pseudonymise_tables, read_key
 from spinmark_data.ingest.run import ingest
 
 SHAPE = (4, 6, 5)
@@ -71,6 +75,7 @@ def test_voxels_come_back_and_left_is_mirrored_and_nobody_is_named(tmp_path: Pat
     (tmp_path / "r/RIGHT/other").write_text("words")
     taken = plan(tmp_path / "r", IngestConfig())
     assert taken.sequences == {"SAG_3D_DESS": 3}
+    assert [reason for _, reason in taken.refused] == ["the file is empty", "not a DICOM file"]
     summary = ingest(tmp_path / "r", tmp_path / "c", IngestConfig(workers=1))
     assert (summary.scans, summary.quarantined, summary.refused) == (2, 1, 2)
     cohort = Cohort.open(tmp_path / "c")
@@ -101,7 +106,7 @@ def test_interrupted_and_resumed_is_as_undisturbed(tmp_path: Path, monkeypatch) 
     stage, calls = staging.stage, []
 
     def full(*args):
-        calls.append(args[3].name)
+        calls.append(args[-1].name)
         if len(calls) == 2:
             raise OSError(errno.ENOSPC, "no space")
         return stage(*args)
@@ -161,3 +166,125 @@ def test_a_folder_without_images_says_so(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no volume"):
         ingest(tmp_path / "r", tmp_path / "c", IngestConfig())
     shutil.rmtree(tmp_path / "r")
+
+
+def test_a_copy_is_no_rescan_and_one_scan_is_of_one_person(tmp_path: Path) -> None:
+    for seed, name in enumerate(("s1", "s2", "s3", "s4")):
+        series(tmp_path / "r" / name, seed, "RIGHT")
+    shutil.copytree(tmp_path / "r/s1", tmp_path / "r/copy")
+    shutil.copytree(tmp_path / "r/s2", tmp_path / "r/other")
+    # The same series in one folder and another would be one series to its UID; here each is mapped.
+    for name in ("copy", "other"):
+        for file in (tmp_path / "r" / name).iterdir():
+            file.rename(file.with_name(f"{file.name}.dcm"))
+        shutil.make_archive(str(tmp_path / "r" / name), "zip", tmp_path / "r" / name)
+        shutil.rmtree(tmp_path / "r" / name)
+    rows = "s1,x,R,V00\ncopy.zip,x,R,V00\ns2,y,R,V00\nother.zip,z,R,V00\ns3,y,R,V00\ns4,x,R,V01"
+    (tmp_path / "map.csv").write_text(f"path,subject_id,laterality,visit\n{rows}\n")
+    config = IngestConfig(workers=1, table_map=tmp_path / "map.csv")
+    ingest(tmp_path / "r", tmp_path / "c", config)
+    cohort = Cohort.open(tmp_path / "c")
+    found = cohort.scans("SAG_3D_DESS")["scan_id"].tolist()
+    assert found == ["x:R:V00:SAG_3D_DESS:0", "x:R:V01:SAG_3D_DESS:0", "y:R:V00:SAG_3D_DESS:0"]
+    told = cohort.table("issues").set_index("source")["reason"].to_dict()
+    assert told == {
+        "s1": "a copy of the images in copy.zip",
+        "s2": "the same images stand in other.zip under another subject_id",
+        "other.zip": "the same images stand in other.zip under another subject_id",
+    } | {"other.zip": "the same images stand in s2 under another subject_id"}
+
+
+def written(path: Path, **tags: object) -> None:
+    """A series with these tags in every file."""
+    series(path, 3, "")
+    for file in path.iterdir():
+        dataset = pydicom.dcmread(file)
+        for tag, value in tags.items():
+            setattr(dataset, tag, value)
+        pydicom.dcmwrite(file, dataset)
+
+
+@pytest.mark.parametrize(
+    ("tags", "side", "told"),
+    [
+        ({"SeriesDescription": "DESS RIGHT"}, "R", ""),
+        ({"Laterality": "L"}, "L", ""),
+        ({"ImageLaterality": "L", "SeriesDescription": "DESS_LEFT"}, "L", ""),
+        ({"Laterality": "R", "SeriesDescription": "DESS_LEFT"}, None, "the sides disagree"),
+        ({"Laterality": "R", "ImageLaterality": "L"}, None, "the sides disagree"),
+        ({"BodyPartExamined": "KNEE", "shift": 90}, "L", "from its place alone"),
+        ({"BodyPartExamined": "KNEE", "shift": -90}, "R", "from its place alone"),
+        ({"BodyPartExamined": "KNEE", "shift": 9}, "", ""),
+        ({"BodyPartExamined": "KNEE", "shift": 90, "Laterality": "R"}, "R", "but the place"),
+        ({"BodyPartExamined": "HEAD", "shift": 90}, "", ""),
+    ],
+)
+def test_the_side_from_the_best_evidence(
+    tmp_path: Path, tags: dict[str, object], side: str | None, told: str
+) -> None:
+    shift = float(tags.pop("shift", 0))  # type: ignore[arg-type]
+    written(tmp_path / "r/a", SeriesDescription="DESS", Laterality=None)
+    for file in (tmp_path / "r/a").iterdir():
+        dataset = pydicom.dcmread(file)
+        x, y, z = dataset.ImagePositionPatient
+        dataset.ImagePositionPatient = [x + shift - 7.75, y, z]
+        for tag, value in tags.items():
+            setattr(dataset, tag, value)
+        pydicom.dcmwrite(file, dataset)
+    series(tmp_path / "r/b", 9, "LEFT")
+    seen = plan(tmp_path / "r", IngestConfig())
+    ingest(tmp_path / "r", tmp_path / "c", IngestConfig(workers=1))
+    cohort = Cohort.open(tmp_path / "c")
+    issues = cohort.table("issues")
+    assert issues["reason"].str.contains(told, regex=False).all() or not told
+    assert len(issues) == bool(told)
+    assert seen.conflicts == ([] if side is not None else [("a", issues["reason"].iloc[0])])
+    if side is None:
+        assert "DESS" not in cohort.sequences
+    else:
+        assert cohort.scans("DESS")["laterality"].tolist() == [side]
+
+
+def test_a_map_that_overrules_the_header_is_told(tmp_path: Path) -> None:
+    series(tmp_path / "r/a", 1, "LEFT")
+    (tmp_path / "map.csv").write_text("path,subject_id,laterality\na,x,R\n")
+    config = IngestConfig(workers=1, table_map=tmp_path / "map.csv")
+    ingest(tmp_path / "r", tmp_path / "c", config)
+    cohort = Cohort.open(tmp_path / "c")
+    assert cohort.scans("SAG_3D_DESS")["laterality"].tolist() == ["R"]
+    assert cohort.table("issues")["reason"].tolist() == [
+        "the table map says R, but series description says L"
+    ]
+
+
+def test_selected_by_what_only_headers_tell(tmp_path: Path) -> None:
+    series(tmp_path / "r/a", 1, "LEFT")
+    written(tmp_path / "r/b", SeriesDescription="OTHER")
+    config = IngestConfig(workers=1, sequences=["SAG_3D_DESS"])
+    assert plan(tmp_path / "r", config).left_out == {"of other sequences": 1}
+    ingest(tmp_path / "r", tmp_path / "c", config)
+    assert list(Cohort.open(tmp_path / "c").sequences) == ["SAG_3D_DESS"]
+
+
+def test_a_key_joins_headers_and_tables(tmp_path: Path) -> None:
+    series(tmp_path / "r/doe" / SECRET, 1, "LEFT")
+    (tmp_path / "site.key").write_text("0123456789abcdef" * 2)
+    (tmp_path / "people.csv").write_text(f"subject_id,visit,AGE\n{SECRET},V00,61\n")
+    (tmp_path / "people.txt").write_text(f"{SECRET}\n")
+    config = IngestConfig(
+        workers=1,
+        pseudonymise=tmp_path / "site.key",
+        clinical_table=tmp_path / "people.csv",
+        subjects=tmp_path / "people.txt",
+    )
+    found = find_sources(tmp_path / "r", config)
+    (record,) = staging.stage_all(
+        tmp_path / "r", locate(tmp_path / "c"), "work", found.sources, config, None
+    )
+    tables = read_own_tables(tmp_path / "r", found, config)
+    coded = pseudonymise_tables(tables, read_key(tmp_path / "site.key"))
+    assert coded.visits["subject_id"].tolist() == [record["subject_id"]]
+    assert record["source"].startswith("series-")
+    assert SECRET not in repr(record)
+    for name, data in tree(tmp_path / "c").items():
+        assert SECRET.encode() not in data, name

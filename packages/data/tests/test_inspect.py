@@ -193,6 +193,7 @@ def test_outcomes_issues_and_tables(summary: CohortSummary) -> None:
         "subjects": (3, 2),
         "visits": (3, 7),
         "joints": (4, 6),
+        "morphometry": (0, 3),
         "missing": (0, 5),
         "outcomes": (4, 9),
         "dictionary": (4, 9),

@@ -110,7 +110,7 @@ def test_work_that_was_cut_short_in_s3_resumes(
     stage, calls = staging.stage, []
 
     def killed(*args):
-        calls.append(args[3].name)
+        calls.append(args[-1].name)
         if len(calls) == 3:
             raise KeyboardInterrupt
         return stage(*args)

@@ -7,6 +7,7 @@ equal work leaves equal bytes.
 
 import functools
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -40,10 +41,10 @@ def code_hash() -> str:
     """What identifies the code that reads sources and writes shards: a hash of its modules."""
     package = Path(__file__).parents[1]
     total = hashlib.sha256()
-    for part in ("cohort", "ingest"):
-        for file in sorted((package / part).glob("*.py")):
-            total.update(file.name.encode())
-            total.update(file.read_bytes())
+    parts = [sorted((package / part).glob("*.py")) for part in ("cohort", "ingest", "preprocess")]
+    for file in [*itertools.chain(*parts), package / "integers.py"]:
+        total.update(file.name.encode())
+        total.update(file.read_bytes())
     return total.hexdigest()[:16]
 
 

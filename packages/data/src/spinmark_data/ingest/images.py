@@ -5,41 +5,36 @@ store whatever the index it ends up with.
 """
 
 import hashlib
-import re
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spinmark_data.cohort.encode import encode_shard
 from spinmark_data.cohort.ledger import shard_checksum
 from spinmark_data.cohort.location import Folder
-from spinmark_data.ingest.discover import Source, pseudonym
+from spinmark_data.ingest.archives import read_archive
+from spinmark_data.ingest.echoes import load_echoes
 from spinmark_data.ingest.geometry import lps_axes, mirror, reorient, spacing_of
-from spinmark_data.ingest.nifti import load_nifti
+from spinmark_data.ingest.headers import File
+from spinmark_data.ingest.labels_from_headers import protocol_words, safe_sequence, scanner_of
+from spinmark_data.ingest.laterality import Side, decide, from_headers, side_of
+from spinmark_data.ingest.pseudonyms import read_key
+from spinmark_data.ingest.selection import Wanted
+from spinmark_data.ingest.sequences import RADIOGRAPH, sequence_name
 from spinmark_data.ingest.series import Refused, Volume, load
+from spinmark_data.ingest.source import Source, pseudonym
+from spinmark_data.preprocess.config import PreprocessConfig
+from spinmark_data.preprocess.pipeline import prepare
+
+__all__ = ["identify", "listing", "sequence_name", "side_of", "source_key", "stage"]
 
 # Of the first and the last file, from each end.
 _SAMPLE = 65536
-_SIDE = re.compile(r"(?:^|[\s_^-])(LEFT|RIGHT)\s*$", re.IGNORECASE)
-
-
-def sequence_name(description: str, modality: str = "") -> str:
-    """A sequence's name from a series description, its side taken off.
-
-    >>> sequence_name("SAG_3D_DESS_LEFT ")
-    'SAG_3D_DESS'
-    """
-    name = _SIDE.sub("", description.strip())
-    name = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_").upper()
-    return name or modality or "IMAGE"
-
-
-def side_of(description: str) -> str:
-    """`R`, `L` or nothing, from the end of a series description."""
-    match = _SIDE.search(description.strip())
-    return match.group(1)[0].upper() if match else ""
+CONFLICT = "say which in a table map, or correct the headers"
 
 
 def source_key(source: Source) -> str:
@@ -67,40 +62,93 @@ def listing(release: Path, source: Source, *, times: bool = False) -> str:
     return total.hexdigest()[:32]
 
 
-def _scanner(header: Any) -> str:
-    maker = f"{header.get('Manufacturer', '')} {header.get('ManufacturerModelName', '')}".strip()
-    serial = str(header.get("DeviceSerialNumber", "") or "")
-    tail = hashlib.sha256(f"spinmark:{serial}".encode()).hexdigest()[:6] if serial else ""
-    return f"{maker} {tail}".strip()
+def identify(
+    source: Source,
+    header: Any,
+    affine: NDArray[np.float64],
+    shape: Sequence[int],
+    name: Callable[[str], str] = pseudonym,
+) -> tuple[Source, Side]:
+    """Whose a series is and what, where its folder does not tell: from one of its headers.
 
-
-def _from_headers(source: Source, headers: list[Any], volume: Volume) -> tuple[Source, str, str]:
-    header = headers[0]
-    description = str(header.get("SeriesDescription", "") or "")
-    subject = source.subject_id or pseudonym(str(header.get("PatientID", "") or source.name))
-    side = source.laterality or side_of(description)
-    if not side:
-        tag = str(header.get("Laterality", "") or header.get("ImageLaterality", "") or "")
-        side = tag if tag in ("R", "L") else ""
-    if not side and "KNEE" in str(header.get("BodyPartExamined", "") or "").upper():
-        middle = (np.array(volume.voxels.shape[-3:]) - 1) / 2
-        across = float((volume.affine @ np.array([*middle, 1.0]))[0])
-        # Near the isocentre a knee may have been moved there, so its place tells nothing.
-        side = "" if abs(across) < 30 else ("L" if across > 0 else "R")
-    name = source.sequence or sequence_name(description, str(header.get("Modality", "") or ""))
-    date = source.date or str(header.get("StudyDate", "") or "")
-    number = str(header.get("SeriesTime", "") or "").zfill(16)
-    filled = replace(source, subject_id=subject, laterality=side, sequence=name, date=date)
-    return filled, number, _scanner(header)
-
-
-def stage(
-    release: Path, out: Folder, below: str, source: Source, wanted: list[str] | None
-) -> dict[str, Any]:
-    """Load one source and stage its shard in the folder `below` of a cohort.
+    Args:
+        source: The series as it was found.
+        header: A header; empty for a file without one.
+        affine: Of its volume as acquired, to LPS mm.
+        shape: Of its volume.
+        name: What makes the name of a person from a PatientID.
 
     Returns:
-        A JSON-able record: `status` is `taken`, `refused` or `skipped` (another sequence).
+        The series with what the header tells, and the evidence of its side, weighed.
+    """
+    side = decide([*source.evidence, *from_headers(header, affine, shape)], source.laterality)
+    told = protocol_words(str(header.get("SeriesDescription", "") or ""))
+    repairs = source.repairs
+    if source.layout == "oai" and told and source.sequence not in ("", told, RADIOGRAPH):
+        repairs += (f"the list of images says {source.sequence}, the header something else",)
+    stem = PurePosixPath(source.files[0]).name.removesuffix(".gz").removesuffix(".nii")
+    whose = stem if source.kind == "nifti" else source.name
+    filled = replace(
+        source,
+        subject_id=source.subject_id or name(str(header.get("PatientID", "") or whose)),
+        laterality=side.side,
+        sequence=source.sequence or safe_sequence(header),
+        date=source.date or str(header.get("StudyDate", "") or ""),
+        order=source.order or str(header.get("SeriesTime", "") or "").zfill(16),
+        scanner=source.scanner or scanner_of(header),
+        repairs=(*repairs, *([side.note] if side.note else [])),
+    )
+    return filled, side
+
+
+def files_of(release: Path, source: Source) -> Sequence[File]:
+    """What to read of a DICOM series: its files, or the members of its archive in memory.
+
+    Raises:
+        Refused: The archive cannot be used; the message says why.
+    """
+    if source.kind == "archive":
+        return read_archive(release / source.files[0])
+    return [release / file for file in source.files]
+
+
+def _load(release: Path, source: Source) -> tuple[Volume, Any, str]:
+    if source.kind == "nifti":
+        volume, digest = load_echoes([release / file for file in source.files])
+        volume.echo_time_ms = list(source.echo_time_ms) or volume.echo_time_ms
+        return volume, {}, digest
+    volume, headers, digest = load(files_of(release, source))
+    return volume, headers[0], digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What a staged shard depends on, beside its source.
+
+    Args:
+        wanted: What is asked for.
+        key_file: The site's key, if people get codes for names.
+        preprocess: What is done to the volume.
+    """
+
+    wanted: Wanted = field(default_factory=Wanted)
+    key_file: Path | None = None
+    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+
+
+def stage(release: Path, out: Folder, below: str, recipe: Recipe, source: Source) -> dict[str, Any]:
+    """Load one source and stage its shard in the folder `below` of a cohort.
+
+    Args:
+        release: The release.
+        out: The cohort.
+        below: Folder of unfinished work within it.
+        recipe: What to do.
+        source: The series.
+
+    Returns:
+        A JSON-able record: `status` is `taken`, `refused` (with `kind` and `reason`) or `skipped`
+        (nobody asked for it, which only its headers told).
     """
     key = source_key(source)
     record: dict[str, Any] = {
@@ -110,23 +158,32 @@ def stage(
         "listing": listing(release, source),
     }
     try:
-        if source.kind == "nifti":
-            volume, digest = load_nifti(release / source.files[0])
-            stem = Path(source.name).name.removesuffix(".gz").removesuffix(".nii")
-            source = replace(
-                source,
-                subject_id=source.subject_id or pseudonym(stem),
-                sequence=source.sequence or "IMAGE",
-            )
-            number, scanner = "", ""
-        else:
-            volume, headers, digest = load([release / file for file in source.files])
-            source, number, scanner = _from_headers(source, headers, volume)
-        if wanted is not None and source.sequence not in wanted:
-            return {**record, "status": "skipped", "sequence": source.sequence}
+        volume, header, digest = _load(release, source)
     except Refused as error:
-        return {**record, "status": "refused", "reason": str(error)}
+        return {**record, "status": "refused", "kind": "refused", "reason": str(error)}
+    # A key makes its codes from the PatientID itself, as it does from the tables' identifiers.
+    name = pseudonym if recipe.key_file is None else str
+    source, side = identify(source, header, volume.affine, volume.voxels.shape, name)
+    if why := recipe.wanted.why_not(
+        subject_id=source.subject_id,
+        visit=source.visit,
+        sequence=source.sequence,
+        layout=source.layout,
+    ):
+        return {**record, "status": "skipped", "sequence": source.sequence, "reason": why}
+    if side.conflict:
+        told = {"kind": "quarantined", "reason": side.conflict, "action": CONFLICT}
+        return {**record, "status": "refused", **told}
+    if recipe.key_file is not None:
+        source = replace(source, subject_id=read_key(recipe.key_file).subject(source.subject_id))
     voxels, affine = reorient(volume.voxels, volume.affine)
+    try:
+        prepared = prepare(
+            voxels, affine, recipe.preprocess, scale=volume.scale, offset=volume.offset
+        )
+    except Refused as error:
+        return {**record, "status": "refused", "kind": "refused", "reason": str(error)}
+    voxels, affine = prepared.voxels, prepared.affine
     mirrored = source.laterality == "L"
     if mirrored:
         voxels = mirror(voxels, affine)
@@ -142,16 +199,16 @@ def stage(
         "date": source.date,
         "days": source.days,
         "sequence": source.sequence,
-        "order": [source.date, number, source.name],
-        "scanner": scanner,
+        "order": [source.date, source.order, source.name],
+        "scanner": source.scanner,
         "shape": list(voxels.shape),
         "spacing_mm": [round(step, 4) for step in spacing_of(affine)],
         "axes": list(lps_axes(affine)),
         "affine": affine.tolist(),
-        "scale": volume.scale,
-        "offset": volume.offset,
+        "scale": prepared.scale,
+        "offset": prepared.offset,
         "echo_time_ms": volume.echo_time_ms,
         "mirrored": mirrored,
         "source_sha256": digest,
-        "repairs": volume.repairs,
+        "repairs": [*source.repairs, *volume.repairs, *prepared.notes],
     }

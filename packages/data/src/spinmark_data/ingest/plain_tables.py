@@ -15,49 +15,40 @@
         group: WOMAC
         table: joints            # subjects, visits, joints
         codes: {none: 0, mild: 1}
+    outcomes:
+      replacement:               # an endpoint
+        event: knee_replaced     # the column that says how it ended
+        codes: {yes: event, no: censored, died: death}
+        time: last_day           # the column of days since enrolment: of the event, or last seen
 
-Without a YAML, columns named as the OAI names its variables (WOMKP, AGE) are taken as those.
+A variable whose role is left blank is left out. Columns of outcomes can be no variables. Without a
+YAML, columns named as the OAI names its variables (WOMKP, AGE) are taken as those.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from spinmark_data.errors import InputError
-from spinmark_data.ingest.cells import parse_column
+from spinmark_data.ingest.cells import masked, parse_column
 from spinmark_data.ingest.oai_dictionary import DAYS_PER_MONTH, MONTHS, VARIABLES
 from spinmark_data.ingest.oai_files import Issue, flow_row, issue, issues_frame
-from spinmark_data.ingest.tableset import COLUMNS, KEYS, KINDS, ROLES, TableSet, empty_table
+from spinmark_data.ingest.plain_columns import KEY_NAMES, LEVELS, read_mapping, variable_row
+from spinmark_data.ingest.plain_outcomes import outcome_columns, read_endpoints
+from spinmark_data.ingest.tableset import COLUMNS, KEYS, TableSet, empty_table
 
-_KEYS = ("subject_id", "laterality", "visit", "days")
-_TOP = (*_KEYS, "laterality_codes", "variables")
-_FIELDS = ("variable", "label", "unit", "kind", "role", "group", "table", "codes")
-_TABLES = ("subjects", "visits", "joints")
 _SIDES = {"R": "R", "L": "L", "RIGHT": "R", "LEFT": "L", "": ""}
 
 
-def _read_mapping(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; it should be a YAML mapping.") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(found, dict):
-        raise InputError(f"{path} holds no mapping; accepted keys are {list(_TOP)}.")
-    if unknown := [key for key in found if key not in _TOP]:
-        raise InputError(f"{path}: unknown keys {unknown}; accepted are {list(_TOP)}.")
-    return found
+def read_frame(path: Path) -> pd.DataFrame:
+    """Read a CSV or Parquet file as text, a blank where nothing stands.
 
-
-def _read_frame(path: Path) -> pd.DataFrame:
+    Raises:
+        InputError: It is absent, or cannot be read.
+    """
     try:
         if path.suffix.casefold() == ".parquet":
             frame = pd.read_parquet(path)
@@ -67,40 +58,6 @@ def _read_frame(path: Path) -> pd.DataFrame:
         raise InputError(f"{path} does not exist; a CSV or Parquet file is needed.") from None
     except (ValueError, OSError) as error:
         raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
-
-
-def _variable(column: str, given: object, source: Path) -> dict[str, Any]:
-    """One row of the dictionary, its codes as a mapping from cell to number under `read`."""
-    if not isinstance(given, Mapping):
-        raise InputError(f"{source}: variables.{column} must hold some of {list(_FIELDS)}.")
-    if unknown := [key for key in given if key not in _FIELDS]:
-        raise InputError(f"{source}: variables.{column} has {unknown}; accepted: {list(_FIELDS)}.")
-    name = str(given.get("variable", column)).upper()
-    known = VARIABLES.get(name)
-    row: dict[str, Any] = {"variable": name, "source": column}
-    defaults = {"label": column, "unit": "", "kind": "continuous", "group": "", "role": ""}
-    for key in ("label", "unit", "kind", "role", "group", "table"):
-        fallback = getattr(known, key) if known else defaults.get(key, "")
-        row[key] = str(given.get(key, fallback))
-    for key, accepted in (("kind", KINDS), ("role", ROLES), ("table", _TABLES)):
-        if row[key] not in accepted:
-            raise InputError(
-                f"{source}: variables.{column}.{key} is '{row[key]}'; accepted: {list(accepted)}."
-            )
-    # Nothing renamed into another role: what is known as an outcome stays one.
-    if known and known.role in ("outcome", "administrative") and row["role"] != known.role:
-        raise InputError(
-            f"{source}: variables.{column}.role is '{row['role']}', but {name} is '{known.role}'."
-        )
-    codes = given.get("codes", {})
-    if not isinstance(codes, Mapping):
-        raise InputError(f"{source}: variables.{column}.codes must map a cell to a number.")
-    try:
-        row["read"] = {str(cell): float(code) for cell, code in codes.items()}
-    except (TypeError, ValueError):
-        raise InputError(f"{source}: variables.{column}.codes must map to numbers.") from None
-    row["codes"] = json.dumps({f"{code:g}": cell for cell, code in row["read"].items()})
-    return row
 
 
 def _keys(frame: pd.DataFrame, mapping: Mapping[str, Any], path: Path) -> pd.DataFrame:
@@ -115,7 +72,7 @@ def _keys(frame: pd.DataFrame, mapping: Mapping[str, Any], path: Path) -> pd.Dat
         return None
 
     blank = pd.Series("", index=frame.index, dtype=object)
-    side, visit, days = (column(key) for key in _KEYS[1:])
+    side, visit, days = (column(key) for key in KEY_NAMES[1:])
     codes = _SIDES | {
         str(k).upper(): str(v) for k, v in mapping.get("laterality_codes", {}).items()
     }
@@ -171,6 +128,101 @@ def _one_table(
     return out if len(out) else empty_table(name)
 
 
+def _parse(
+    frame: pd.DataFrame, keys: pd.DataFrame, row: Mapping[str, Any], source: str
+) -> tuple[pd.Series, pd.DataFrame, list[Issue]]:
+    """The values of one column, its missing cells and what is to be said of it."""
+    cells = frame[row["source"]].str.strip()
+    text = cells.map(lambda cell: str(row["read"].get(cell, cell)))
+    site = (known := VARIABLES.get(row["variable"])) is not None and known.text
+    column = parse_column(text, "text" if site else "number")
+    issues = []
+    if column.unreadable:
+        reason = f"{row['source']}: cells such as '{masked(column.unreadable[0])}' are no numbers"
+        done = "taken as missing, with the reason 'unreadable'"
+        issues.append(issue(source, "quarantined", reason, done))
+    lost = column.reasons != ""
+    place = keys.loc[lost, ["subject_id", "laterality", "visit"]].assign(
+        variable=row["variable"], reason=column.reasons[lost]
+    )
+    if row["table"] != "joints":
+        place["laterality"] = ""
+    if row["table"] == "subjects":
+        place["visit"] = ""
+    return column.values, place.drop_duplicates(), issues
+
+
+def _wanted(
+    frame: pd.DataFrame, given: Mapping[str, Any], mapped: bool, source: Path
+) -> list[dict[str, Any]]:
+    """A row of the dictionary for each column that is asked for."""
+    taken = outcome_columns(given)
+    wanted = given.get("variables", {})
+    if not mapped:
+        keys = {str(given.get(key, key)) for key in KEY_NAMES}
+        columns = [str(name) for name in frame if name not in keys]
+        wanted = {name: {} for name in columns if name.upper() in VARIABLES} | wanted
+    if absent := [name for name in wanted if name not in frame]:
+        raise InputError(f"{source}: no columns {absent}; the table has {list(frame.columns)}.")
+    rows = [variable_row(str(name), fields, source) for name, fields in wanted.items()]
+    names = [row["variable"] for row in rows]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"{source}: {twice} are the name of more than one column.")
+    for row in rows:
+        if row["source"] in taken and row["role"] not in ("", "outcome", "administrative"):
+            raise InputError(
+                f"{source}: column '{row['source']}' is of outcomes.{taken[row['source']]} and "
+                f"has the role '{row['role']}'; an outcome can never be an input."
+            )
+    return rows
+
+
+def tables_of(
+    frame: pd.DataFrame, given: Mapping[str, Any], source: Path, mapping: Path | None
+) -> TableSet:
+    """The tables of a cohort from one frame of text.
+
+    Args:
+        frame: Cells as text, blank where nothing stands.
+        given: The mapping, as `read_mapping` returns it.
+        source: Where the frame came from.
+        mapping: The YAML; None to take columns named as the OAI's variables too.
+
+    Raises:
+        InputError: See `read_plain_tables`.
+    """
+    if frame.empty:
+        raise InputError(f"{source} has no rows; a header and at least one row are needed.")
+    keys = _keys(frame, given, source)
+    wanted = _wanted(frame, given, mapping is not None, mapping or source)
+    rows = [row for row in wanted if row["role"]]
+    issues: list[Issue] = []
+    parsed: dict[str, pd.Series] = {}
+    missing = []
+    for row in rows:
+        parsed[row["variable"]], lost, told = _parse(frame, keys, row, source.name)
+        missing.append(lost)
+        issues += told
+    outcomes, flow, told = read_endpoints(frame, keys, given, mapping or source)
+    issues += told
+    known = {str(given.get(key, key)) for key in KEY_NAMES} | outcome_columns(given).keys()
+    known |= {row["source"] for row in rows}
+    if left := [str(name) for name in frame if name not in known]:
+        reason = f"{len(left)} columns are not mapped or have no role: {', '.join(left[:5])}"
+        issues.append(issue(source.name, "refused", reason, "the columns were left out"))
+    tables = {name: _one_table(name, rows, keys, parsed, source) for name in LEVELS}
+    filled = [frame for frame in missing if len(frame)]
+    n = len(tables["subjects"])
+    return TableSet(
+        **tables,
+        missing=pd.concat(filled, ignore_index=True) if filled else empty_table("missing"),
+        outcomes=outcomes,
+        dictionary=pd.DataFrame(rows, columns=list(COLUMNS["dictionary"])),
+        issues=issues_frame(issues),
+        flow=pd.DataFrame([flow_row("in the table", "subjects", n, 0, ""), *flow]),
+    ).check()
+
+
 def read_plain_tables(csv: Path, mapping: Path | None = None) -> TableSet:
     """Read one clinical table whose rows are a subject's, or a joint's, at a visit.
 
@@ -179,73 +231,13 @@ def read_plain_tables(csv: Path, mapping: Path | None = None) -> TableSet:
         mapping: The YAML that says what its columns are; see the module.
 
     Returns:
-        The tables of a cohort, without outcomes. Without a column of visits every row is of `V00`;
-        without days those of the OAI's visit names, or NaN.
+        The tables of a cohort. Without a column of visits every row is of `V00`; without days those
+        of the OAI's visit names, or NaN.
 
     Raises:
         InputError: A file or column is absent, the YAML holds a key, role, kind or table that is
             not accepted, a side or value cannot be read, or rows of one key disagree.
     """
     csv = Path(csv)
-    given = _read_mapping(mapping)
-    frame = _read_frame(csv)
-    if frame.empty:
-        raise InputError(f"{csv} has no rows; a header and at least one row are needed.")
-    keys = _keys(frame, given, csv)
-    key_columns = {str(given.get(key, key)) for key in _KEYS}
-    columns = [str(name) for name in frame if name not in key_columns]
-    wanted = given.get("variables", {})
-    if mapping is None:
-        wanted = {name: {} for name in columns if name.upper() in VARIABLES}
-    if absent := [name for name in wanted if name not in frame]:
-        raise InputError(f"{mapping}: no columns {absent} in {csv}; it has {list(frame.columns)}.")
-    rows = [_variable(str(name), fields, mapping or csv) for name, fields in wanted.items()]
-    names = [row["variable"] for row in rows]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise InputError(f"{mapping or csv}: {twice} are the name of more than one column.")
-    issues: list[Issue] = []
-    parsed: dict[str, pd.Series] = {}
-    missing = [empty_table("missing")]
-    for row in rows:
-        cells = frame[row["source"]].str.strip()
-        text = cells.map(lambda cell, codes=row["read"]: str(codes.get(cell, cell)))
-        site = (known := VARIABLES.get(row["variable"])) is not None and known.text
-        column = parse_column(text, "text" if site else "number")
-        parsed[row["variable"]] = column.values
-        if column.unreadable:
-            issues.append(
-                issue(
-                    csv.name,
-                    "quarantined",
-                    f"{row['source']}: cells such as {column.unreadable[0]!r} are no numbers",
-                    "taken as missing, with the reason 'unreadable'",
-                )
-            )
-        lost = column.reasons != ""
-        place = keys.loc[lost, ["subject_id", "laterality", "visit"]].assign(
-            variable=row["variable"], reason=column.reasons[lost]
-        )
-        if row["table"] != "joints":
-            place["laterality"] = ""
-        if row["table"] == "subjects":
-            place["visit"] = ""
-        missing.append(place.drop_duplicates())
-    if left := [name for name in columns if name not in wanted]:
-        issues.append(
-            issue(
-                csv.name,
-                "refused",
-                f"{len(left)} columns are not mapped: {', '.join(left[:5])}",
-                "the columns were left out",
-            )
-        )
-    tables = {name: _one_table(name, rows, keys, parsed, csv) for name in _TABLES}
-    n = len(tables["subjects"])
-    filled = [frame for frame in missing if len(frame)]
-    return TableSet(
-        **tables,
-        missing=pd.concat(filled, ignore_index=True) if filled else empty_table("missing"),
-        dictionary=pd.DataFrame(rows, columns=list(COLUMNS["dictionary"])),
-        issues=issues_frame(issues),
-        flow=pd.DataFrame([flow_row("in the table", "subjects", n, 0, "")]),
-    ).check()
+    given = read_mapping(mapping)
+    return tables_of(read_frame(csv), given, csv, mapping)

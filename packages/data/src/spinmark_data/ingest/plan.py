@@ -1,13 +1,21 @@
 """What an ingest would take and refuse, from headers alone."""
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from spinmark_data.ingest.config import IngestConfig
-from spinmark_data.ingest.discover import discover
-from spinmark_data.ingest.images import sequence_name
+from spinmark_data.ingest.discover import find_sources
+from spinmark_data.ingest.echoes import load_echoes
+from spinmark_data.ingest.images import files_of, identify
+from spinmark_data.ingest.selection import Estimate, Wanted, estimate
 from spinmark_data.ingest.series import Refused, layout, read_file
+from spinmark_data.ingest.source import Found, Source, pseudonym
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,45 +23,99 @@ class IngestPlan:
     """What an ingest would do, from headers alone.
 
     Args:
-        series: Series found.
+        series: Series that were selected.
         sequences: Series that would be taken, by sequence.
         refused: `(source, reason)` of whatever would be refused.
+        conflicts: `(source, reason)` of whatever would be set aside, since its sources disagree.
+        notes: `(source, note)` of what would be taken with a remark.
         bytes: Bytes of the files that would be read.
+        left_out: Series that nobody asked for, by reason.
+        tables: Files that look like tables.
+        paths: Where each series lies in the release, by the name that the cohort gives it.
     """
 
     series: int
     sequences: dict[str, int]
     refused: list[tuple[str, str]] = field(default_factory=list)
+    conflicts: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[tuple[str, str]] = field(default_factory=list)
     bytes: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
+    tables: list[str] = field(default_factory=list)
+    paths: dict[str, str] = field(default_factory=dict)
 
 
-def plan(release: Path, config: IngestConfig) -> IngestPlan:
+def _headers(release: Path, source: Source) -> tuple[Any, NDArray[np.float64], Sequence[int]]:
+    """A header of a series, its affine and its shape; of DICOM no voxel is read."""
+    if source.kind == "nifti":
+        volume, _ = load_echoes([release / file for file in source.files])
+        return {}, volume.affine, volume.voxels.shape
+    headers = [read_file(file, pixels=False) for file in files_of(release, source)]
+    found = layout(headers)
+    return headers[0], found.affine, found.shape
+
+
+def survey(release: Path, config: IngestConfig) -> tuple[Found, Estimate]:
+    """What a configuration selects of a release, and how much that is.
+
+    In the OAI's layouts and BIDS no image is opened; of other DICOM files the headers are read.
+
+    Raises:
+        InputError: The folder is absent or empty, or the configuration names what is not there.
+    """
+    found = find_sources(release, config)
+    return found, estimate(release, found)
+
+
+def plan(release: Path, config: IngestConfig, found: Found | None = None) -> IngestPlan:
     """What an ingest of a release would take and refuse; reads headers and writes nothing.
+
+    Args:
+        release: The release.
+        config: Settings.
+        found: What `survey` found, if it has been called.
 
     Raises:
         InputError: The folder is absent or empty.
     """
-    found = discover(release, config.table_map)
-    refused = [(source, reason) for source, _, reason, _ in found.issues]
+    found = find_sources(release, config) if found is None else found
+    told: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for where, kind, reason, _ in found.issues:
+        told[kind].append((where, reason))
+    wanted = Wanted.of(config)
+    name = pseudonym if config.pseudonymise is None else str
     taken: Counter[str] = Counter()
+    left_out = Counter(found.left_out)
     size = 0
     for source in found.sources:
-        name = source.sequence or "IMAGE"
-        if source.kind == "dicom":
-            try:
-                headers = [read_file(release / file, pixels=False) for file in source.files]
-                layout(headers)
-            except Refused as error:
-                refused.append((source.name, str(error)))
-                continue
-            text = str(headers[0].get("SeriesDescription", "") or "")
-            name = source.sequence or sequence_name(text, str(headers[0].get("Modality", "") or ""))
-        if config.sequences is None or name in config.sequences:
-            taken[name] += 1
-            size += sum((release / file).stat().st_size for file in source.files)
+        try:
+            known, side = identify(source, *_headers(release, source), name)
+        except Refused as error:
+            told["refused"].append((source.name, str(error)))
+            continue
+        why = wanted.why_not(
+            subject_id=known.subject_id,
+            visit=known.visit,
+            sequence=known.sequence,
+            layout=known.layout,
+        )
+        left_out[why] += bool(why)
+        if why:
+            continue
+        if side.conflict:
+            told["quarantined"].append((source.name, side.conflict))
+            continue
+        told["repaired"] += [(source.name, note) for note in known.repairs]
+        taken[known.sequence] += 1
+        size += sum((release / file).stat().st_size for file in source.files)
     return IngestPlan(
         series=len(found.sources),
         sequences=dict(sorted(taken.items())),
-        refused=refused,
+        refused=told["refused"],
+        conflicts=told["quarantined"],
+        notes=told["repaired"],
         bytes=size,
+        left_out=dict(+left_out),
+        tables=found.tables,
+        paths=found.paths,
     )

@@ -23,9 +23,11 @@ from spinmark_data.errors import InputError
 from spinmark_data.ingest.arrange import choose_grids, rank
 from spinmark_data.ingest.assemble import Standing, assemble
 from spinmark_data.ingest.config import IngestConfig
-from spinmark_data.ingest.discover import Found, discover
+from spinmark_data.ingest.discover import Found, find_sources
 from spinmark_data.ingest.images import listing, source_key
 from spinmark_data.ingest.merge_tables import append_rows, merge_tables, same_rows
+from spinmark_data.ingest.pseudonyms import pseudonymise_tables, read_key
+from spinmark_data.ingest.source import Issue, Source
 from spinmark_data.ingest.staging import Progress, stage_all
 from spinmark_data.ingest.tableset import COLUMNS, TableSet
 
@@ -58,15 +60,17 @@ class IngestSummary:
 
 
 def _read_tables(release: Path, found: Found, config: IngestConfig) -> TableSet:
-    if not found.oai:
-        if config.clinical_table is None:
-            return TableSet.empty()
-        from spinmark_data.ingest.plain_tables import read_plain_tables
+    if found.oai:
+        from spinmark_data.ingest.oai_tables import read_oai_tables
 
-        return read_plain_tables(config.clinical_table, config.clinical_columns)
-    from spinmark_data.ingest.oai_tables import read_oai_tables
+        tables = read_oai_tables(release, config.oai)
+    else:
+        from spinmark_data.ingest.own_tables import read_own_tables
 
-    return read_oai_tables(release)
+        tables = read_own_tables(release, found, config)
+    if config.pseudonymise is None:
+        return tables
+    return pseudonymise_tables(tables, read_key(config.pseudonymise))
 
 
 def ingest(
@@ -100,7 +104,9 @@ def ingest(
             if append and not stands:
                 raise InputError(f"{folder.url} holds no {FILE}; there is no cohort to append to.")
             if stands and not append:
-                if not (folder.names(staging_folder(1)) and read_manifest(folder)["generation"] == 1):
+                if not (
+                    folder.names(staging_folder(1)) and read_manifest(folder)["generation"] == 1
+                ):
                     raise InputError(
                         f"{folder.url} holds a cohort already; choose another folder, or append to it."
                     )
@@ -172,49 +178,24 @@ def _ingest(
     release: Path, folder: Folder, config: IngestConfig, standing: Standing, progress: Any
 ) -> None:
     below = staging_folder(standing.generation + 1)
-    found = discover(release, config.table_map)
+    found = find_sources(release, config)
     tables = _read_tables(release, found, config)
-    issues = list(found.issues)
-    known = standing.by_source
-    sources = [
-        source
-        for source in found.sources
-        if (row := known.get(source_key(source))) is None
-        or row["listing"] != listing(release, source)
-    ]
-    records = stage_all(release, folder, below, sources, config, progress)
-    issues += [
-        (record["source"], "refused", record["reason"], _FIX)
-        for record in records
-        if record["status"] == "refused"
-    ]
-    taken = [record for record in records if record["status"] == "taken"]
-    told = len(issues)
-    fresh = _new_records(taken, standing, issues)
-    changed = len(issues) - told
-    kept = choose_grids(fresh, issues, standing.grids)
+    todo = [source for source in found.sources if not _stands(source, release, standing)]
+    records = stage_all(release, folder, below, todo, config, progress)
+    kept, issues, left_out = _sort_out(records, standing)
+    issues += found.issues
+    skipped = Counter(record["reason"] for record in records if record["status"] == "skipped")
+    unasked = dict(sorted((found.left_out + skipped).items()))
     if not kept and not standing.generation:
         first = f"; first reason: {issues[0][0]}: {issues[0][2]}" if issues else ""
         raise InputError(f"{release} holds no volume that can be taken{first}.")
-    for record in kept:
-        issues += [
-            (record["source"], "repaired", text, "none needed") for text in record["repairs"]
-        ]
-    kept = rank(kept, standing.ranks)
+    if standing.generation:
+        left_out["stored before"] += len(found.sources) - len(todo)
     named = tables.tables()
     rows = pd.DataFrame(sorted(issues), columns=list(COLUMNS["issues"]), dtype=object)
     named["issues"] = append_rows(named["issues"], rows)
-    refused = sum(record["status"] == "refused" for record in records)
-    stood = len(found.sources) - len(sources) + len(taken) - len(fresh) - changed
-    left_out = {
-        "series stored before": stood,
-        "series refused": refused + changed,
-        "series of other sequences": sum(record["status"] == "skipped" for record in records),
-        "series on another grid": len(fresh) - len(kept),
-    }
-    if not standing.generation:
-        del left_out["series stored before"]
-    named["flow"] = append_rows(named["flow"], _flow(len(found.sources), left_out, len(kept)))
+    flow = _flow(len(found.sources) + found.left_out.total(), unasked, left_out, len(kept))
+    named["flow"] = append_rows(named["flow"], flow)
     if standing.generation:
         named = merge_tables(standing.tables, named)
         tables = replace(tables, visits=named["visits"], subjects=named["subjects"])
@@ -228,9 +209,46 @@ def _ingest(
     folder.remove(below)
 
 
-def _flow(series: int, left_out: dict[str, int], kept: int) -> pd.DataFrame:
+def _stands(source: Source, release: Path, standing: Standing) -> bool:
+    row = standing.by_source.get(source_key(source))
+    return row is not None and row["listing"] == listing(release, source)
+
+
+def _sort_out(
+    records: list[Record], standing: Standing
+) -> tuple[list[Record], list[Issue], dict[str, int]]:
+    """What enters the cohort, in order; what is to be told; and how many did not, by reason."""
+    refused = [record for record in records if record["status"] == "refused"]
+    issues: list[Issue] = [
+        (record["source"], record["kind"], record["reason"], record.get("action", _FIX))
+        for record in refused
+    ]
+    taken = [record for record in records if record["status"] == "taken"]
+    fresh = _new_records(taken, standing, issues)
+    changed = len(issues) - len(refused)
+    kept = rank(choose_grids(fresh, issues, standing.grids), standing.ranks)
+    issues += [
+        (record["source"], "repaired", text, "none needed")
+        for record in kept
+        for text in record["repairs"]
+    ]
+    stood = {"stored before": len(taken) - len(fresh) - changed} if standing.generation else {}
+    left_out = {
+        **stood,
+        "refused": len(refused) + changed,
+        "on another grid": len(fresh) - len(kept),
+    }
+    return kept, issues, left_out
+
+
+def _flow(
+    series: int, unasked: dict[str, int], left_out: dict[str, int], kept: int
+) -> pd.DataFrame:
     flow = [("series found", "series", series, 0, "")]
+    for step, n in unasked.items():
+        flow.append((f"series {step}", "series", flow[-1][2] - n, n, "not asked for"))
     for step, n in left_out.items():
-        flow.append((step, "series", flow[-1][2] - n, n, "see issues" if n else ""))
+        why = "see issues" if n and step != "stored before" else ""
+        flow.append((f"series {step}", "series", flow[-1][2] - n, n, why))
     flow.append(("scans stored", "scans", kept, 0, ""))
     return pd.DataFrame(flow, columns=list(COLUMNS["flow"]))

@@ -1,6 +1,7 @@
 """Every source read once: ledger minus done, in parallel, one owner a shard."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,26 @@ from spinmark_data.cohort.ledger import Record, WorkLedger, code_hash
 from spinmark_data.cohort.location import Folder
 from spinmark_data.cohort.manifest import digest
 from spinmark_data.ingest.config import IngestConfig
-from spinmark_data.ingest.discover import Source
-from spinmark_data.ingest.images import listing, source_key, stage
+from spinmark_data.ingest.copies import without_copies
+from spinmark_data.ingest.images import Recipe, listing, source_key, stage
+from spinmark_data.ingest.pseudonyms import read_key
+from spinmark_data.ingest.selection import Wanted
+from spinmark_data.ingest.source import Source
 
 Progress = Callable[[int, int], None]
 
 
 def work_hash(config: IngestConfig) -> str:
     """What identifies the settings that a staged shard depends on."""
-    return digest({"sequences": config.sequences})[:16]
+    wanted = Wanted.of(config)
+    settings: dict[str, Any] = {
+        name: None if names is None else sorted(names) for name, names in vars(wanted).items()
+    }
+    if config.preprocess.active:
+        settings["preprocess"] = asdict(config.preprocess)
+    if config.pseudonymise is not None:
+        settings["key"] = read_key(config.pseudonymise).check
+    return digest(settings)[:16]
 
 
 def _lost(source: Source, release: Path) -> Record:
@@ -28,6 +40,7 @@ def _lost(source: Source, release: Path) -> Record:
         "fingerprint": listing(release, source, times=True),
         "listing": listing(release, source),
         "status": "refused",
+        "kind": "refused",
         "reason": "the process that read it was killed again and again (out of memory?)",
     }
 
@@ -54,6 +67,9 @@ def stage_all(
         A record a source, in their order, whoever staged it.
     """
     release = release.absolute()  # A worker elsewhere has another current folder.
+    # The key's file, not the key, goes to workers: what they are sent may be written down.
+    key_file = None if config.pseudonymise is None else config.pseudonymise.absolute()
+    recipe = Recipe(wanted=Wanted.of(config), key_file=key_file, preprocess=config.preprocess)
     ledger = WorkLedger(folder, below)
     made_by = {"code": code_hash(), "config": work_hash(config)}
     known = {record["source"]: record for record in ledger.load()}
@@ -67,7 +83,7 @@ def stage_all(
         else:
             todo.append(source)
     results = run_tasks(
-        partial(_stage, release, folder, below, config.sequences),
+        partial(stage, release, folder, below, recipe),
         todo,
         cluster=config.cluster,
         workers=config.workers,
@@ -79,10 +95,4 @@ def stage_all(
         ledger.append(record)
         if progress is not None:
             progress(len(records), len(sources))
-    return [records[source.name] for source in sources]
-
-
-def _stage(
-    release: Path, folder: Folder, below: str, wanted: list[str] | None, source: Source
-) -> Record:
-    return stage(release, folder, below, source, wanted)
+    return without_copies([records[source.name] for source in sources])

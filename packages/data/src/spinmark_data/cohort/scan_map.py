@@ -206,12 +206,12 @@ def _outcome(future: Any, index: int) -> _Outcome:
 
 def _frame(outcomes: Sequence[_Outcome], rows: pd.DataFrame, collect: bool) -> pd.DataFrame:
     names = list(dict.fromkeys(name for outcome in outcomes for name in outcome.values))
-    frame = pd.DataFrame(
-        {"scan_id": [str(rows["scan_id"].iloc[outcome.index]) for outcome in outcomes]},
-        dtype=object,
-    )
+    columns: dict[str, Any] = {
+        "scan_id": [str(rows["scan_id"].iloc[outcome.index]) for outcome in outcomes]
+    }
     for name in names:
-        frame[name] = [outcome.values.get(name, np.nan) for outcome in outcomes]
+        columns[name] = [outcome.values.get(name, np.nan) for outcome in outcomes]
     if collect:
-        frame["error"] = pd.Series([outcome.error for outcome in outcomes], dtype=object)
-    return frame
+        columns["error"] = [outcome.error for outcome in outcomes]
+    text = dict.fromkeys({"scan_id", "error"} & set(columns), object)
+    return pd.DataFrame(columns).astype(text)

@@ -159,6 +159,10 @@ def verify(
                 ids.append(row["scan_id"])
             if progress is not None:
                 progress(number, len(rows))
+    # Slow to import, and only now known to be needed.
+    from spinmark_data.labels.store import label_problems
+
+    problems += label_problems(cohort)
     return Verification(
         generation=cohort.generation,
         shards=len(rows),

@@ -23,7 +23,17 @@ from spinmark_data.inspect.records import (
     TableSize,
 )
 
-NAMES = ("subjects", "visits", "joints", "missing", "outcomes", "dictionary", "issues", "flow")
+NAMES = (
+    "subjects",
+    "visits",
+    "joints",
+    "morphometry",
+    "missing",
+    "outcomes",
+    "dictionary",
+    "issues",
+    "flow",
+)
 # Columns that say whose a row is and when; all others of these tables are variables.
 KEYS = frozenset({"subject_id", "laterality", "joint_id", "visit", "days", "months"})
 REASONS = 5
@@ -148,7 +158,7 @@ def _observed(tables: dict[str, pd.DataFrame], order: Sequence[str]) -> tuple[Ob
     dictionary = tables["dictionary"]
     roles = dict(zip(dictionary["variable"], dictionary["role"].astype(str), strict=True))
     rows = []
-    for table in ("subjects", "visits", "joints"):
+    for table in ("subjects", "visits", "joints", "morphometry"):
         values = tables[table]
         variables = [name for name in values.columns if name not in KEYS]
         visits = order if "visit" in values.columns else [""]

@@ -1,0 +1,171 @@
+"""Principal components of bone shape, fitted on training subjects.
+
+A bone is described by its signed distance on a coarse grid in the frame of the knee, cut off at some
+millimetres, so that no correspondence of surfaces is needed (Leventon et al. 2000,
+doi:10.1109/CVPR.2000.855835). Scores are in standard deviations of the subjects that it was fitted on.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from spinmark_data.errors import InputError
+from spinmark_data.morphometry.config import MorphometryConfig
+from spinmark_data.morphometry.frame import knee_frame
+from spinmark_data.morphometry.joint import Joint, joint_box
+from spinmark_data.morphometry.knee import PLATES
+from spinmark_data.morphometry.surface import Field
+from spinmark_data.morphometry.thickness import cover
+
+# Millimetres medial, inferior and posterior of the knee's origin that a field of view holds.
+_EXTENT: Mapping[str, tuple[tuple[float, float], ...]] = {
+    "femur": ((-42, 42), (-40, 6), (-38, 38)),
+    "tibia": ((-42, 42), (-10, 28), (-28, 34)),
+    "patella": ((-30, 30), (-60, 0), (-62, -18)),
+}
+_STEP_MM = 4.0
+_CUT_MM = 6.0
+
+
+def shape_field(
+    joint: Joint, bone: str, config: MorphometryConfig | None = None
+) -> NDArray[np.float32]:
+    """Signed distances to a bone in mm, negative inside, on the grid of its kind.
+
+    The knee is brought into its own frame, but not scaled: size is part of shape.
+
+    Args:
+        joint: The label map as a right knee; both tibial cartilages give the frame.
+        bone: `femur`, `tibia` or `patella`.
+        config: Settings.
+
+    Returns:
+        `(n,)`, the same points of the frame for each knee.
+
+    Raises:
+        InputError: An unknown bone, or the label map does not hold it.
+    """
+    config = config or MorphometryConfig()
+    if bone not in _EXTENT:
+        raise InputError(f"Unknown bone '{bone}'. Valid bones are {sorted(_EXTENT)}.")
+    code = joint.codes.get(bone)
+    if code is None or not (joint.labels == code).any():
+        raise InputError(f"The label map holds no {bone}.")
+    plates = {name: cover(joint, *PLATES[name], config) for name in ("MT", "LT")}
+    frame = knee_frame({name: found for name, found in plates.items() if found is not None})
+    part = joint.cut(joint_box(joint.labels, joint.affine, 2 * _CUT_MM, codes=[code]))
+    mask, spacing = part.mask(bone), part.spacing_mm
+    # Half a voxel each, since distances run between voxel centres.
+    outside = np.maximum(
+        ndimage.distance_transform_edt(~mask, sampling=spacing) - spacing.min() / 2, 0
+    )
+    inside = np.maximum(
+        ndimage.distance_transform_edt(mask, sampling=spacing) - spacing.min() / 2, 0
+    )
+    signed = Field(values=(outside - inside).astype(np.float32), affine=part.affine)
+    lines = [np.arange(low, high + _STEP_MM / 2, _STEP_MM) for low, high in _EXTENT[bone]]
+    at = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).reshape(-1, 3)
+    return np.clip(signed.at(at @ frame.axes + frame.origin), -_CUT_MM, _CUT_MM)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapeModel:
+    """The mean shape of training subjects and how they differ from it.
+
+    Args:
+        bone: Which bone.
+        mean: `(n,)`.
+        modes: `(k, n)`, orthonormal.
+        spread: `(k,)`, standard deviation of each component among the training knees.
+        explained: `(k,)`, share of the variance.
+        subjects: Whom it was fitted on.
+    """
+
+    bone: str
+    mean: NDArray[np.float64]
+    modes: NDArray[np.float64]
+    spread: NDArray[np.float64]
+    explained: NDArray[np.float64]
+    subjects: frozenset[str]
+
+    @classmethod
+    def fit(
+        cls,
+        bone: str,
+        fields: NDArray[Any],
+        subject_ids: Sequence[str],
+        training: Collection[str],
+        components: int = 5,
+    ) -> "ShapeModel":
+        """Fit on the knees of training subjects alone.
+
+        Args:
+            bone: Which bone.
+            fields: `(knee, n)`, of `shape_field`.
+            subject_ids: Whose each knee is.
+            training: The subjects that may be learnt from; a split's training set.
+            components: How many components to keep at most.
+
+        Raises:
+            InputError: Fewer than three knees are of training subjects.
+        """
+        wanted = set(training)
+        chosen = np.array([subject in wanted for subject in subject_ids], bool)
+        if chosen.sum() < 3:
+            raise InputError(
+                f"{int(chosen.sum())} knees of training subjects; at least 3 are needed."
+            )
+        known = np.asarray(fields, np.float64)[chosen]
+        mean = known.mean(axis=0)
+        _, values, modes = np.linalg.svd(known - mean, full_matrices=False)
+        count = min(components, int((values > 1e-9 * max(values[0], 1e-12)).sum()))
+        # A component's sign is arbitrary; the largest weight is made positive.
+        largest = np.abs(modes).argmax(axis=1)
+        modes = modes * np.sign(modes[np.arange(len(modes)), largest])[:, None]
+        variance = values**2
+        return cls(
+            bone=bone,
+            mean=mean,
+            modes=modes[:count],
+            spread=values[:count] / np.sqrt(len(known) - 1),
+            explained=variance[:count] / max(variance.sum(), 1e-300),
+            subjects=frozenset(str(s) for s, c in zip(subject_ids, chosen, strict=True) if c),
+        )
+
+    def transform(self, fields: NDArray[Any]) -> NDArray[np.float64]:
+        """Scores `(knee, k)` in standard deviations of the training knees."""
+        return np.asarray((np.asarray(fields, np.float64) - self.mean) @ self.modes.T / self.spread)
+
+    @property
+    def variables(self) -> list[str]:
+        """The scores' names, such as `SHAPE_FEMUR_1`."""
+        return [f"SHAPE_{self.bone.upper()}_{i + 1}" for i in range(len(self.spread))]
+
+    def to_bytes(self) -> bytes:
+        """The model as a NumPy archive, without pickles."""
+        content = BytesIO()
+        np.savez_compressed(
+            content,
+            bone=np.array(self.bone),
+            mean=self.mean,
+            modes=self.modes,
+            spread=self.spread,
+            explained=self.explained,
+            subjects=np.array(sorted(self.subjects)),
+        )
+        return content.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "ShapeModel":
+        """The model that `to_bytes` wrote."""
+        with np.load(BytesIO(content), allow_pickle=False) as found:
+            arrays = {
+                name: np.asarray(found[name]) for name in ("mean", "modes", "spread", "explained")
+            }
+            subjects = frozenset(str(s) for s in found["subjects"])
+            return cls(bone=str(found["bone"]), subjects=subjects, **arrays)

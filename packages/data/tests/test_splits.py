@@ -3,14 +3,23 @@
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spinmark_data.errors import InputError
-from spinmark_data.splits import check_disjoint, read_split, split_hash, split_subjects, write_split
+from spinmark_data.splits import (
+    check_disjoint,
+    fold_manifest,
+    read_split,
+    split_hash,
+    split_subjects,
+    write_split,
+)
 from spinmark_data.splits_config import SplitConfig
+from spinmark_data.splits_forward import known_by, time_forward
 
 
 def cohort(n: int, sites: int = 3) -> pd.DataFrame:
@@ -146,3 +155,122 @@ def test_unusable_cohorts_are_named() -> None:
 
 def test_a_cohort_without_sites_or_outcomes_is_split() -> None:
     assert len(split_subjects(cohort(30)[["subject_id"]], SplitConfig())) == 30
+
+
+EARLIER = {
+    "plain": "94b793a9d56c8673a161285dc665ddeed9e9f6edccb088e251fd66a8b1710a03",
+    "site": "62f4d182518b86f9b9a8053eb4476c045f3e89f0b27daf30b3b948c75b18b14c",
+}
+
+
+def test_hashes_of_earlier_splits_stand() -> None:
+    # Made by the code of before time-forward splits came.
+    assert split_hash(split_subjects(cohort(40), SplitConfig())) == EARLIER["plain"]
+    assert (
+        split_hash(split_subjects(cohort(60), SplitConfig(leave_out_site="B"))) == EARLIER["site"]
+    )
+
+
+def test_each_fold_holds_every_subject_out_once() -> None:
+    frame = split_subjects(cohort(37), SplitConfig(folds=4))
+    manifest = fold_manifest(frame)
+    assert manifest.groupby("fold").size().tolist() == [37] * 4
+    out = manifest[manifest["role"] == "held_out"]
+    assert sorted(out["subject_id"]) == sorted(frame["subject_id"])
+    own = frame.set_index("subject_id")["fold"]
+    assert (out["fold"].to_numpy() == own.loc[out["subject_id"]].to_numpy()).all()
+    assert set(manifest["role"]) == {"fit", "held_out"}
+
+
+def test_who_enrolled_later_is_tested_on() -> None:
+    subjects = cohort(60).assign(CHRTHLF=[1.0] * 40 + [2.0] * 20)
+    config = SplitConfig(forward_column="CHRTHLF", forward_after=1.0)
+    frame = split_subjects(subjects, config).merge(subjects)
+    assert set(frame.loc[frame["CHRTHLF"] == 2, "set"]) == {"test"}
+    assert set(frame.loc[frame["CHRTHLF"] == 1, "set"]) == {"train", "val"}
+    with pytest.raises(InputError, match="no column 'HALF'"):
+        split_subjects(subjects, SplitConfig(forward_column="HALF", forward_after=1.0))
+    with pytest.raises(InputError, match="0 of 60 subjects have a 'CHRTHLF' above it"):
+        split_subjects(subjects, SplitConfig(forward_column="CHRTHLF", forward_after=2.0))
+    with pytest.raises(InputError, match="1 subjects have no number"):
+        split_subjects(subjects.assign(CHRTHLF=[float("nan")] + [2.0] * 59), config)
+
+
+def visits(subjects: pd.DataFrame) -> pd.DataFrame:
+    """Three scans a subject; one day in twenty is unknown."""
+    rows = [
+        (f"{subject}:R:{visit}:SAG:0", subject, visit, day if (at + place) % 20 else float("nan"))
+        for at, subject in enumerate(subjects["subject_id"])
+        for place, (visit, day) in enumerate([("V00", 0.0), ("V01", 365.0), ("V03", 730.0)])
+    ]
+    return pd.DataFrame(rows, columns=["scan_id", "subject_id", "visit", "days"])
+
+
+@pytest.mark.parametrize("same", [False, True])
+@pytest.mark.parametrize("cut", [{"forward_day": 300.0}, {"forward_visit": "V01"}])
+def test_forward_in_time_no_side_sees_the_other(cut: dict[str, object], same: bool) -> None:
+    config = SplitConfig(forward_same_subjects=same, **cut)  # type: ignore[arg-type]
+    subjects = cohort(60)
+    split = split_subjects(subjects, config)
+    scans = visits(subjects)
+    found = time_forward(scans, split, config)
+    assert list(found["scan_id"]) == list(scans["scan_id"])
+    fitted, tested = found[found["set"].isin(["train", "val"])], found[found["set"] == "test"]
+    assert (fitted["visit"] < "V01").all()
+    assert (tested["visit"] >= "V01").all()
+    fresh = tested[~tested["seen"]]
+    assert set(fresh["subject_id"]).isdisjoint(fitted["subject_id"])
+    assert tested["seen"].any() == same
+    fit_people = set(split.loc[split["set"] != "test", "subject_id"])
+    assert set(tested.loc[tested["seen"], "subject_id"]) <= fit_people
+    # A scan is used, or it is said why not.
+    assert ((found["set"] == "") == (found["why"] != "")).all()
+    if "forward_day" in cut:
+        assert (found.loc[found["days"].isna(), "why"] == "day unknown").all()
+        assert fitted["days"].max() < 300 <= tested["days"].min()
+    assert set(found["why"]) >= {"", "before the cut"}
+
+
+def test_a_cut_that_leaves_a_side_empty_is_refused() -> None:
+    subjects = cohort(30)
+    split, scans = split_subjects(subjects, SplitConfig()), visits(subjects)
+    for day, side in ((0.0, "train"), (5000.0, "test")):
+        with pytest.raises(InputError, match=f"no scan in {side}"):
+            time_forward(scans, split, SplitConfig(forward_day=day))
+    with pytest.raises(InputError, match=r"no scan is of it; there are \['V00'"):
+        time_forward(scans, split, SplitConfig(forward_visit="V09"))
+    with pytest.raises(InputError, match="needs forward_day or forward_visit"):
+        time_forward(scans, split, SplitConfig())
+    with pytest.raises(InputError, match="87 scans are of subjects whom"):
+        time_forward(scans, split.iloc[:1], SplitConfig(forward_day=100.0))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"forward_column": "CHRTHLF"}, "go together"),
+        ({"forward_column": "A", "forward_after": 1.0, "leave_out_site": "B"}, "give one"),
+        ({"forward_day": 1.0, "forward_visit": "V01"}, "give one"),
+        ({"forward_same_subjects": True}, "needs forward_day or forward_visit"),
+    ],
+)
+def test_forward_options_go_together(options: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        SplitConfig(**options)  # type: ignore[arg-type]
+
+
+def test_outcomes_are_cut_at_the_day() -> None:
+    inf = np.inf
+    rows = pd.DataFrame(
+        [("a", 0.0, 200.0, 200.0, "event"), ("b", 0.0, 300.0, 500.0, "event"),
+         ("c", 0.0, 900.0, 900.0, "death"), ("d", 0.0, 350.0, inf, "censored"),
+         ("e", 0.0, 900.0, inf, "censored"), ("f", 500.0, 900.0, inf, "censored"),
+         ("g", 0.0, 0.0, 500.0, "event"), ("h", 0.0, 0.0, 400.0, "event")],
+        columns=["joint_id", "entry", "lower", "upper", "cause"],
+    )  # fmt: skip
+    assert known_by(rows, 400.0).to_numpy().tolist() == [
+        ["a", 0.0, 200.0, 200.0, "event"], ["b", 0.0, 300.0, inf, "censored"],
+        ["c", 0.0, 400.0, inf, "censored"], ["d", 0.0, 350.0, inf, "censored"],
+        ["e", 0.0, 400.0, inf, "censored"], ["h", 0.0, 0.0, 400.0, "event"],
+    ]  # fmt: skip
+    assert len(rows) == 8

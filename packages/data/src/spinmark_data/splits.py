@@ -121,6 +121,69 @@ def _strata(
     return dict(zip(ids, keys, strict=True))
 
 
+def _left_out(subjects: pd.DataFrame, config: SplitConfig) -> list[str]:
+    """The subjects that form the test set by their site or by when they enrolled, if any."""
+    ids = subjects["subject_id"].astype(str)
+    if config.leave_out_site is not None:
+        if "SITE" not in subjects.columns:
+            raise InputError("leave_out_site: the subjects have no column SITE.")
+        sites = subjects["SITE"].astype(object).where(subjects["SITE"].notna(), "").map(str)
+        if config.leave_out_site not in set(sites):
+            raise InputError(
+                f"leave_out_site='{config.leave_out_site}': no such site; "
+                f"the cohort's sites are {sorted(set(sites))}."
+            )
+        return list(ids[sites == config.leave_out_site])
+    if config.forward_column is None or config.forward_after is None:
+        return []
+    name = config.forward_column
+    if name not in subjects.columns:
+        raise InputError(
+            f"forward_column: no column '{name}' among the subjects; "
+            f"accepted are {sorted(map(str, subjects.columns))}."
+        )
+    values = pd.to_numeric(subjects[name], errors="coerce")
+    if values.isna().any():
+        raise InputError(
+            f"forward_column='{name}': {int(values.isna().sum())} subjects have no number there, "
+            "so that it is unknown who enrolled later."
+        )
+    late = values > config.forward_after
+    if not late.any() or late.all():
+        raise InputError(
+            f"forward_after={config.forward_after:g}: {int(late.sum())} of {len(ids)} subjects have a "
+            f"'{name}' above it ({values.min():g} to {values.max():g}); both sides are needed."
+        )
+    return list(ids[late])
+
+
+def fold_manifest(frame: pd.DataFrame) -> pd.DataFrame:
+    """Who is held out of each fold, for cross-fitting.
+
+    The encoder of a fold is fitted without the subjects that it holds out, and only they are embedded
+    by it; over all folds each subject is held out once.
+
+    Args:
+        frame: `subject_id`, `set`, `fold`.
+
+    Returns:
+        `fold`, `subject_id`, `role` (`fit` or `held_out`), by fold and subject.
+    """
+    check_disjoint(frame)
+    ordered = frame.sort_values("subject_id")
+    parts = [
+        pd.DataFrame(
+            {
+                "fold": fold,
+                "subject_id": ordered["subject_id"].to_numpy(),
+                "role": ["held_out" if own == fold else "fit" for own in ordered["fold"]],
+            }
+        )
+        for fold in sorted(frame["fold"].unique())
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
 def split_subjects(
     subjects: pd.DataFrame, config: SplitConfig, *, outcomes: pd.DataFrame | None = None
 ) -> pd.DataFrame:
@@ -137,8 +200,8 @@ def split_subjects(
         `subject_id`, `set` and `fold`, sorted by subject_id.
 
     Raises:
-        InputError: No subjects, a subject twice, an unknown stratum or site, or a set that would
-            stay empty.
+        InputError: No subjects, a subject twice, an unknown stratum, site or column, or a set that
+            would stay empty.
     """
     if subjects.empty:
         raise InputError("The cohort has no subjects to split.")
@@ -148,17 +211,8 @@ def split_subjects(
     strata = _strata(subjects, config, outcomes)
     order = sorted(strata, key=lambda subject: _sort_key(config.seed, subject))
     shares = {name: getattr(config, name) for name in SETS}
-    places: dict[str, str] = {}
-    if config.leave_out_site is not None:
-        if "SITE" not in subjects.columns:
-            raise InputError("leave_out_site: the subjects have no column SITE.")
-        sites = subjects["SITE"].astype(object).where(subjects["SITE"].notna(), "").map(str)
-        if config.leave_out_site not in set(sites):
-            raise InputError(
-                f"leave_out_site='{config.leave_out_site}': no such site; "
-                f"the cohort's sites are {sorted(set(sites))}."
-            )
-        places = dict.fromkeys(ids[sites == config.leave_out_site], "test")
+    places = dict.fromkeys(_left_out(subjects, config), "test")
+    if places:
         rest = config.train + config.val
         shares = {"train": config.train / rest, "val": config.val / rest, "test": 0.0}
     remaining = [subject for subject in order if subject not in places]

@@ -33,6 +33,8 @@ VERSIONS = {
     "phenotypes": 1,
     "prognosis": 1,
     "evaluation": 1,
+    "quality": 1,
+    "definition": 1,
 }
 # What an unfinished artefact is to become.
 MARK = ".fingerprint"

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from spinmark import artefacts
@@ -25,11 +24,9 @@ MEDIAL = 0.7
 def cohort_section(cohort: "Cohort", sequence: str) -> Section:
     """Who is in, what was taken of them, and what was refused."""
     from spinmark_data import figures
+    from spinmark_data.inspect.contact_sheet import contact_figure
 
     scans, issues = cohort.scans(sequence), cohort.table("issues")
-    shown = np.linspace(0, len(scans) - 1, min(CONTACT_SCANS, len(scans))).astype(int)
-    volumes = list(cohort.read(sequence, shown))
-    names = [f"{row.joint_id} {row.visit}" for row in scans.iloc[shown].itertuples()]
     counted = (
         issues.groupby(["kind", "reason"], as_index=False)
         .size()
@@ -41,9 +38,9 @@ def cohort_section(cohort: "Cohort", sequence: str) -> Section:
     spacing = " x ".join(f"{s:g}" for s in cohort.manifest["sequences"][sequence]["spacing_mm"])
     pictures = [
         Picture(
-            figure=figures.contact_sheet(volumes, names),
+            figure=contact_figure(cohort, sequence, scans=CONTACT_SCANS),
             title="Scans from across the cohort",
-            method="Middle slices of evenly spaced scans; left joints are mirrored.",
+            method="Middle slices of a sample spread over visits and sites; left joints are mirrored.",
             caveat="A dozen scans show the kind of image, not its quality throughout.",
             raster=True,
         ),

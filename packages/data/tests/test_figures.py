@@ -4,11 +4,9 @@ import io
 
 import numpy as np
 import pandas as pd
-import pytest
 from matplotlib.figure import Figure
 
-from spinmark_data.errors import InputError
-from spinmark_data.figures import cohort_flow, cohort_overview, contact_sheet
+from spinmark_data.figures import cohort_flow, cohort_overview
 from spinmark_data.ingest.tableset import empty_table
 
 
@@ -49,15 +47,3 @@ def test_overview_of_nothing_says_so() -> None:
         pd.DataFrame({"sequence": [], "visit": []}), empty_table("visits"), empty_table("joints")
     )
     assert texts(empty) == "no scans\nno variables\nno XRKL\nno WOMKP"
-
-
-def test_contact_sheet_shows_the_middle_slice() -> None:
-    volumes = [np.arange(60).reshape(3, 4, 5) + i for i in range(7)]
-    figure = contact_sheet(volumes, [f"s{i}" for i in range(7)])
-    shown = [axes for axes in figure.axes if axes.images]
-    assert [axes.get_title() for axes in shown] == [f"s{i}" for i in range(7)]
-    np.testing.assert_array_equal(shown[2].images[0].get_array(), volumes[2][1])
-    with pytest.raises(InputError, match="one title a volume"):
-        contact_sheet(volumes, ["one"])
-    with pytest.raises(InputError, match="three axes"):
-        contact_sheet([np.zeros((2, 2))], ["flat"])

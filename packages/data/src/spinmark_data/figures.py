@@ -1,14 +1,9 @@
-"""Figures of a cohort: who came in, what is there and what it looks like."""
-
-from collections.abc import Sequence
+"""Figures of a cohort: who came in and what is there."""
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
-
-from spinmark_data.errors import InputError
 
 # Okabe and Ito's palette, which the colour-blind can tell apart.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#999999")
@@ -134,36 +129,4 @@ def cohort_overview(scans: pd.DataFrame, visits: pd.DataFrame, joints: pd.DataFr
     _missing(panels[0, 1], visits, joints)
     _distribution(panels[1, 0], joints, "XRKL", "Kellgren-Lawrence grade")
     _distribution(panels[1, 1], joints, "WOMKP", "WOMAC pain")
-    return figure
-
-
-def contact_sheet(
-    volumes: Sequence[NDArray[np.generic]], titles: Sequence[str], *, columns: int = 6
-) -> Figure:
-    """The middle slice of each volume, with one grey scale a volume.
-
-    Args:
-        volumes: Arrays `(z, y, x)`; the slice is taken along z.
-        titles: One a volume.
-        columns: Volumes a row.
-
-    Raises:
-        InputError: No volumes, another number of titles, or an array that is not 3-D.
-    """
-    if not volumes or len(volumes) != len(titles):
-        raise InputError(f"{len(volumes)} volumes and {len(titles)} titles; one title a volume.")
-    if wrong := [volume.shape for volume in volumes if volume.ndim != 3]:
-        raise InputError(f"A volume has the shape {wrong[0]}; three axes (z, y, x) are needed.")
-    columns = min(columns, len(volumes))
-    rows = -(-len(volumes) // columns)
-    size = WIDTH / columns
-    figure = Figure(figsize=(WIDTH, rows * (size + 0.25)), layout="constrained")
-    panels = np.atleast_1d(figure.subplots(rows, columns, squeeze=False).ravel())
-    for axes in panels:
-        axes.set_axis_off()
-    for axes, volume, title in zip(panels, volumes, titles, strict=False):
-        middle = np.asarray(volume[volume.shape[0] // 2], dtype="float64")
-        low, high = np.percentile(middle, [1, 99.5])
-        axes.imshow(middle, cmap="gray", vmin=low, vmax=max(high, low + 1e-6))
-        axes.set_title(title, fontsize=8)
     return figure

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from spinmark_data.cohort.reader import Cohort
 from spinmark_data.errors import InputError
-from spinmark_data.inspect.picture import resample, window
+from spinmark_data.inspect.picture import grey
 
 COLUMNS = 6
 GAP = 2
@@ -58,13 +58,21 @@ def sample_scans(scans: pd.DataFrame, count: int, seed: int) -> NDArray[np.int64
     return np.asarray(order, dtype=np.int64)
 
 
-def middle_slice(cohort: Cohort, sequence: str, index: int) -> NDArray[np.float64]:
-    """The slice in the middle of z, of echo 0, as stored, `(y, x)`."""
+def middle_slice(cohort: Cohort, sequence: str, index: int, axis: int = 0) -> NDArray[np.float64]:
+    """The plane in the middle of an axis, of echo 0, as stored.
+
+    Args:
+        cohort: The cohort.
+        sequence: One of its sequences.
+        index: Place of the scan in it.
+        axis: 0, 1 or 2 for the plane across z `(y, x)`, y `(z, x)` or x `(z, y)`.
+    """
     shape = tuple(cohort.manifest["sequences"][sequence]["shape"])
-    lead = (0,) * (len(shape) - 3)
-    start = (*lead, shape[-3] // 2, 0, 0)
-    size = (*(1 for _ in lead), 1, *shape[-2:])
-    return cohort.crop(sequence, index, start, size).reshape(shape[-2:]).astype(np.float64)
+    lead, grid = (0,) * (len(shape) - 3), shape[-3:]
+    start, size = [0, 0, 0], list(grid)
+    start[axis], size[axis] = grid[axis] // 2, 1
+    box = cohort.crop(sequence, index, (*lead, *start), (*(1 for _ in lead), *size))
+    return box.reshape(grid[:axis] + grid[axis + 1 :]).astype(np.float64)
 
 
 def tiles(cohort: Cohort, sequence: str, *, scans: int = 12, seed: int = 0) -> list[Tile]:
@@ -84,23 +92,18 @@ def tiles(cohort: Cohort, sequence: str, *, scans: int = 12, seed: int = 0) -> l
         raise InputError(f"scans: {scans}; a contact sheet shows 1 or more.")
     if listed.empty:
         raise InputError(f"'{sequence}' of {cohort.folder.url} has no scans to show.")
-    spacing = cohort.manifest["sequences"][sequence]["spacing_mm"][-2:]
+    dy, dx = cohort.manifest["sequences"][sequence]["spacing_mm"][-2:]
     shown = []
     for index in sample_scans(listed, scans, seed):
         row = listed.iloc[int(index)]
         stored = middle_slice(cohort, sequence, int(index))
         image = stored * float(row["scale"]) + float(row["offset"])
-        finest = min(spacing)
-        square = tuple(
-            max(1, round(n * step / finest)) for n, step in zip(image.shape, spacing, strict=True)
-        )
-        picture = np.rint(resample(window(image), (square[0], square[1]))).astype(np.uint8)
         shown.append(
             Tile(
                 scan_id=str(row["scan_id"]),
                 visit=str(row["visit"]),
                 site=str(row["site"]),
-                picture=picture,
+                picture=grey(image, (dy, dx)),
             )
         )
     return shown

@@ -45,9 +45,9 @@ from numpy.typing import NDArray
 
 from spinmark_data.cohort.encode import encode_shard
 from spinmark_data.ingest.config import IngestConfig
+from spinmark_data.ingest.dicom.series import load, read_series
 from spinmark_data.ingest.geometry import reorient
 from spinmark_data.ingest.run import ingest
-from spinmark_data.ingest.series import load, read_series
 from spinmark_data.phantom.config import PhantomConfig
 from spinmark_data.phantom.dicom import SeriesIdentity, write_series
 from spinmark_data.phantom.population import sample_population

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spinmark_data.ingest.oai_dictionary import find, split_prefix
-from spinmark_data.ingest.oai_tables import read_oai_tables
+from spinmark_data.ingest.oai.dictionary import find, split_prefix
+from spinmark_data.ingest.oai.tables import read_oai_tables
 from spinmark_data.ingest.tableset import TableSet
 from spinmark_data.phantom.config import PhantomConfig
 from spinmark_data.phantom.write import write_phantom

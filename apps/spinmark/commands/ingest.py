@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     """Run the command."""
     args = cli.parse("ingest", Ingest, argv, aliases={"--dry-run": ["--dry_run", "true"]})
     if args.template is not None:
-        from spinmark_data.ingest.template import template
+        from spinmark_data.ingest.own.template import template
 
         print(template(args.template), end="")
         return 0

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from spinmark_data.cohort.location import locate
 from spinmark_data.ingest.archives import read_archive
 from spinmark_data.ingest.config import IngestConfig
+from spinmark_data.ingest.dicom.series import load
 from spinmark_data.ingest.discover import discover
 from spinmark_data.ingest.limits import LIMITS, Limits, Refused
-from spinmark_data.ingest.series import load
 from spinmark_data.ingest.staging import stage_all
 from spinmark_data.phantom.config import PhantomConfig
 from spinmark_data.phantom.dicom import SeriesIdentity, write_series

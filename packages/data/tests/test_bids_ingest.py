@@ -9,9 +9,9 @@ import pytest
 
 from spinmark_data.cohort.reader import Cohort
 from spinmark_data.export.bids import export_bids
-from spinmark_data.ingest.bids_tables import read_bids_tables
 from spinmark_data.ingest.config import IngestConfig
 from spinmark_data.ingest.discover import discover
+from spinmark_data.ingest.own.bids_tables import read_bids_tables
 from spinmark_data.ingest.run import ingest
 
 SHAPE = (6, 9, 8)

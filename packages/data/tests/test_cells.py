@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinmark_data.ingest.cells import masked, parse_column, parse_date
+from spinmark_data.ingest.oai.cells import masked, parse_column, parse_date
 
 TEXT = st.text(st.characters(codec="latin-1", exclude_categories=["Cc"]), max_size=30)
 NUMBERS = st.one_of(

@@ -27,9 +27,9 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 
+from spinmark_data.ingest.dicom.series import load
 from spinmark_data.ingest.limits import Limits, Refused
 from spinmark_data.ingest.nifti import load_nifti
-from spinmark_data.ingest.series import load
 
 REAL = Path(__file__).parents[4] / "shared" / "data"
 # As a worker would have it on a small machine: numpy and its libraries take about one of it.

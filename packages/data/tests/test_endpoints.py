@@ -460,7 +460,7 @@ def test_a_prosthesis_is_never_read_as_the_knee() -> None:
 
 @pytest.mark.slow
 def test_the_phantoms_replacements_come_back(tmp_path: Path) -> None:
-    from spinmark_data.ingest.oai_tables import read_oai_tables
+    from spinmark_data.ingest.oai.tables import read_oai_tables
     from spinmark_data.phantom.config import PhantomConfig
     from spinmark_data.phantom.write import write_phantom
 

@@ -14,7 +14,7 @@ from spinmark_data.errors import InputError
 from spinmark_data.ingest import staging
 from spinmark_data.ingest.config import IngestConfig
 from spinmark_data.ingest.discover import find_sources
-from spinmark_data.ingest.own_tables import read_own_tables
+from spinmark_data.ingest.own.choose import read_own_tables
 from spinmark_data.ingest.plan import plan
 from spinmark_data.ingest.pseudonyms import pseudonymise_tables, read_key
 from spinmark_data.ingest.run import ingest

@@ -7,9 +7,9 @@ import pytest
 
 from spinmark_data.cohort.reader import Cohort
 from spinmark_data.ingest.config import IngestConfig
-from spinmark_data.ingest.headers import read_header
+from spinmark_data.ingest.dicom.headers import read_header
+from spinmark_data.ingest.dicom.series import Refused, load
 from spinmark_data.ingest.run import ingest
-from spinmark_data.ingest.series import Refused, load
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 pytestmark = pytest.mark.skipif(
@@ -67,7 +67,7 @@ def test_a_real_cine_is_refused_as_a_time_series() -> None:
 
 
 def test_the_short_way_and_pydicom_read_the_same_of_every_real_file(monkeypatch) -> None:
-    from spinmark_data.ingest import headers
+    from spinmark_data.ingest.dicom import headers
 
     files = [
         *sorted((DATA / "knee-mese").iterdir())[::40],

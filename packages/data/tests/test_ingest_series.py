@@ -3,11 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spinmark_data.ingest.dicom.headers import Header
+from spinmark_data.ingest.dicom.series import Refused, layout, to_int16
 from spinmark_data.ingest.geometry import lps_axes, mirror, reorient
-from spinmark_data.ingest.headers import Header
 from spinmark_data.ingest.images import sequence_name, side_of
 from spinmark_data.ingest.limits import Limits
-from spinmark_data.ingest.series import Refused, layout, to_int16
 
 
 def headers(depths: list[float], axes: np.ndarray, first: np.ndarray) -> list[Header]:

@@ -11,8 +11,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian
 
-from spinmark_data.ingest.multiframe import expand
-from spinmark_data.ingest.series import Refused, layout, load, read_file
+from spinmark_data.ingest.dicom.multiframe import expand
+from spinmark_data.ingest.dicom.series import Refused, layout, load, read_file
 
 REAL = Path(__file__).parents[4] / "shared" / "data" / "dicom-multiframe"
 real = pytest.mark.skipif(not REAL.is_dir(), reason="real series are not beside the checkout")

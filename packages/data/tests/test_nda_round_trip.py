@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from spinmark_data.errors import InputError
-from spinmark_data.ingest.oai_tables import read_oai_tables
+from spinmark_data.ingest.oai.tables import read_oai_tables
 from spinmark_data.ingest.tableset import TableSet
 from spinmark_data.phantom.config import PhantomConfig
 from spinmark_data.phantom.images import plan_scans

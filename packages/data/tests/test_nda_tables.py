@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from spinmark_data.errors import InputError
-from spinmark_data.ingest.oai_config import OaiConfig
-from spinmark_data.ingest.oai_tables import read_oai_tables
+from spinmark_data.ingest.oai.config import OaiConfig
+from spinmark_data.ingest.oai.tables import read_oai_tables
 
 
 def structure(root: Path, name: str, rows: list[dict[str, str]], *, described: bool = True) -> Path:

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spinmark_data.ingest.dicom.series import Refused
 from spinmark_data.ingest.limits import Limits
 from spinmark_data.ingest.nifti import load_nifti
-from spinmark_data.ingest.series import Refused
 
 FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from spinmark_data.errors import InputError
-from spinmark_data.ingest.oai_config import OaiConfig
-from spinmark_data.ingest.oai_tables import read_oai_tables
+from spinmark_data.ingest.oai.config import OaiConfig
+from spinmark_data.ingest.oai.tables import read_oai_tables
 
 TOTAL = 4796
 
@@ -206,7 +206,7 @@ def test_the_config_imports_nothing_heavy() -> None:
     import sys
 
     code = (
-        "import sys; before = set(sys.modules); import spinmark_data.ingest.oai_config; "
+        "import sys; before = set(sys.modules); import spinmark_data.ingest.oai.config; "
         "print([m for m in ('pandas', 'numpy', 'torch', 'yaml') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -13,13 +13,13 @@ import pandas as pd
 import pytest
 
 from spinmark_data.errors import InputError
-from spinmark_data.ingest.nda_names import read_names
-from spinmark_data.ingest.nda_tables import raw_tables, read_structure
-from spinmark_data.ingest.oai_collect import Collector, missing_rows, place_in_time
-from spinmark_data.ingest.oai_config import OaiConfig
-from spinmark_data.ingest.oai_files import one_row_a_subject, read_table, table_key
-from spinmark_data.ingest.oai_outcomes import read_outcomes
-from spinmark_data.ingest.oai_tables import read_oai_tables, take_table, wanted_columns
+from spinmark_data.ingest.oai.collect import Collector, missing_rows, place_in_time
+from spinmark_data.ingest.oai.config import OaiConfig
+from spinmark_data.ingest.oai.files import one_row_a_subject, read_table, table_key
+from spinmark_data.ingest.oai.nda_names import read_names
+from spinmark_data.ingest.oai.nda_tables import raw_tables, read_structure
+from spinmark_data.ingest.oai.outcomes import read_outcomes
+from spinmark_data.ingest.oai.tables import read_oai_tables, take_table, wanted_columns
 
 ASCII = {
     "Enrollees.txt": "ID|VERSION|P02SEX|P02RACE|V00COHORT|V00SITE\r\n"

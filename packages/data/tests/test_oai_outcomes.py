@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from spinmark_data.errors import InputError
-from spinmark_data.ingest.oai_config import OaiConfig
-from spinmark_data.ingest.oai_files import read_table
-from spinmark_data.ingest.oai_outcomes import Films, Outcomes, read_outcomes
+from spinmark_data.ingest.oai.config import OaiConfig
+from spinmark_data.ingest.oai.files import read_table
+from spinmark_data.ingest.oai.outcomes import Films, Outcomes, read_outcomes
 
 VISITS = {"V00": 0.0, "V01": 370.0, "V03": 741.0, "V05": 1100.0, "V11": 3290.0}
 CONFIRMED = "3: Replacement adjudicated, confirmed"

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spinmark_data.errors import InputError
-from spinmark_data.ingest.oai_config import OaiConfig
-from spinmark_data.ingest.oai_moaks import moaks_variables, split_grades
-from spinmark_data.ingest.oai_tables import read_oai_tables
+from spinmark_data.ingest.oai.config import OaiConfig
+from spinmark_data.ingest.oai.moaks import moaks_variables, split_grades
+from spinmark_data.ingest.oai.tables import read_oai_tables
 from spinmark_data.ingest.tableset import TableSet
 
 

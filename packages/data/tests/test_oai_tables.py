@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from spinmark_data.errors import InputError
-from spinmark_data.ingest.oai_tables import read_oai_tables
+from spinmark_data.ingest.oai.tables import read_oai_tables
 from spinmark_data.ingest.tableset import TableSet
 
 MISSING = ".: Missing Form/Incomplete Workbook"

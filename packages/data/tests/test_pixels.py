@@ -22,12 +22,12 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from spinmark_data.ingest import pixels
-from spinmark_data.ingest.headers import Header, read_header
+from spinmark_data.ingest.dicom import pixels
+from spinmark_data.ingest.dicom.headers import Header, read_header
+from spinmark_data.ingest.dicom.pixels import PixelFormat, codestream_size, open_images, tidy
+from spinmark_data.ingest.dicom.rescale import common_rescale
+from spinmark_data.ingest.dicom.series import Refused, load, read_file
 from spinmark_data.ingest.limits import Limits
-from spinmark_data.ingest.pixels import PixelFormat, codestream_size, open_images, tidy
-from spinmark_data.ingest.rescale import common_rescale
-from spinmark_data.ingest.series import Refused, load, read_file
 
 NATIVE = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian]
 

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spinmark_data.errors import InputError
-from spinmark_data.ingest.plain_tables import read_plain_tables
-from spinmark_data.ingest.template import template
+from spinmark_data.ingest.own.tables import read_plain_tables
+from spinmark_data.ingest.own.template import template
 
 CSV = """patient,side,timepoint,day,sex,pain,note
 p1,right,base,0,f,3,x

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from spinmark_data.errors import InputError
+from spinmark_data.ingest.dicom.series import load
 from spinmark_data.ingest.geometry import reorient, spacing_of
-from spinmark_data.ingest.series import load
 from spinmark_data.phantom.render import render_scan
 from spinmark_data.phantom.signal import SCANNERS
 from spinmark_data.phantom.state import Grid, JointState

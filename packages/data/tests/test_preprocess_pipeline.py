@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from spinmark_data.errors import InputError
+from spinmark_data.ingest.dicom.series import Refused
 from spinmark_data.ingest.geometry import lps_axes, spacing_of
-from spinmark_data.ingest.series import Refused
 from spinmark_data.preprocess.config import PreprocessConfig
 from spinmark_data.preprocess.grid import target_grid
 from spinmark_data.preprocess.pipeline import Prepared, prepare

@@ -17,8 +17,8 @@ from spinmark_data.cohort.reader import Cohort
 from spinmark_data.cohort.scan_map import map_scans
 from spinmark_data.cohort.store import SequenceVolumes, write_cohort
 from spinmark_data.errors import InputError
+from spinmark_data.ingest.dicom.series import load
 from spinmark_data.ingest.geometry import mirror, reorient
-from spinmark_data.ingest.series import load
 from spinmark_data.preprocess.relaxometry import T2Fit, decay, fit_t2, log_linear, rayleigh_sigma
 from spinmark_data.preprocess.t2_maps import t2_function, t2_row, write_t2_maps
 

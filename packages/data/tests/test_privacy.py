@@ -15,7 +15,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian
 
 from spinmark_data.ingest.config import IngestConfig
-from spinmark_data.ingest.labels_from_headers import (
+from spinmark_data.ingest.dicom.known_words import (
     model_of,
     plane_of,
     protocol_words,

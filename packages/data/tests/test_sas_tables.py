@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 
 from spinmark_data.errors import InputError
-from spinmark_data.ingest.cells import parse_column
-from spinmark_data.ingest.oai_files import read_table
-from spinmark_data.ingest.oai_tables import read_oai_tables
-from spinmark_data.ingest.sas_tables import _cells, cell_text
+from spinmark_data.ingest.oai.cells import parse_column
+from spinmark_data.ingest.oai.files import read_table
+from spinmark_data.ingest.oai.sas_tables import _cells, cell_text
+from spinmark_data.ingest.oai.tables import read_oai_tables
 
 pyreadstat = pytest.importorskip("pyreadstat", reason="the extra `sas` is not installed")
 SAMPLES = Path(os.environ.get("SPINMARK_SAS_SAMPLES", "no samples"))

@@ -10,7 +10,7 @@ from spinmark_data.cohort.location import locate
 from spinmark_data.errors import InputError
 from spinmark_data.ingest.config import IngestConfig
 from spinmark_data.ingest.discover import find_sources
-from spinmark_data.ingest.plain_tables import read_plain_tables
+from spinmark_data.ingest.own.tables import read_plain_tables
 from spinmark_data.ingest.plan import plan, survey
 from spinmark_data.ingest.plan_report import grouped
 from spinmark_data.ingest.pseudonyms import pseudonymise_tables, read_key

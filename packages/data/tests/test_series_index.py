@@ -6,7 +6,7 @@ import pytest
 
 from spinmark_data.ingest.config import IngestConfig
 from spinmark_data.ingest.discover import discover, find_sources
-from spinmark_data.ingest.series_index import is_manifest, read_index
+from spinmark_data.ingest.oai.series_index import is_manifest, read_index
 from spinmark_data.ingest.source import Found
 from spinmark_data.phantom.nda_images import NdaSeries, link_of, write_image03
 

@@ -41,7 +41,7 @@ def code_hash() -> str:
     """What identifies the code that reads sources and writes shards: a hash of its modules."""
     package = Path(__file__).parents[1]
     total = hashlib.sha256()
-    parts = [sorted((package / part).glob("*.py")) for part in ("cohort", "ingest", "preprocess")]
+    parts = [sorted((package / part).rglob("*.py")) for part in ("cohort", "ingest", "preprocess")]
     for file in [*itertools.chain(*parts), package / "integers.py"]:
         total.update(file.name.encode())
         total.update(file.read_bytes())

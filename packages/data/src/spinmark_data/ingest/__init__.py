@@ -1,10 +1,11 @@
 """From a release (DICOM or NIfTI files and tables) to a cohort.
 
-Tables:
+In the order of the work:
 
-- `tableset`: what every table reader returns.
-- `cells`: the grammar of a cell.
-- `oai_dictionary`: the variables of the OAI.
-- `oai_files`, `oai_readings`, `oai_outcomes`, `oai_tables`: the OAI's ASCII tables.
-- `plain_tables`: a clinical table of one's own.
+- `config`, `selection_config`: what the user asks for, light; `template` and dry runs in `own`, `plan`
+- `discover`, `source`, `archives`: which files make a series; `selection`, `sequences`: which are taken
+- `images`, `dicom`, `nifti`, `echoes`, `geometry`, `laterality`: one series into one staged shard
+- `staging`, `copies`, `arrange`: all of them, in parallel, each once, on one grid
+- `oai`, `own`, `tableset`, `merge_tables`, `pseudonyms`: tables, and names for people
+- `assemble`, `run`: the next generation of the cohort
 """

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from spinmark_data.cluster_config import ClusterConfig
-from spinmark_data.ingest.oai_config import OaiConfig
+from spinmark_data.ingest.oai.config import OaiConfig
 from spinmark_data.ingest.selection_config import SelectionConfig
 from spinmark_data.labels.config import LabelsConfig
 from spinmark_data.preprocess.config import PreprocessConfig

@@ -12,14 +12,10 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from spinmark_data.errors import InputError
-from spinmark_data.ingest import bids
 from spinmark_data.ingest.archives import is_archive
 from spinmark_data.ingest.config import IngestConfig
-from spinmark_data.ingest.selection import select
-from spinmark_data.ingest.selection_config import SelectionConfig
-from spinmark_data.ingest.sequences import RADIOGRAPH
-from spinmark_data.ingest.series import Refused, read_file
-from spinmark_data.ingest.series_index import (
+from spinmark_data.ingest.dicom.series import Refused, read_file
+from spinmark_data.ingest.oai.series_index import (
     Entry,
     Key,
     SeriesIndex,
@@ -28,6 +24,10 @@ from spinmark_data.ingest.series_index import (
     series_key,
     visit_of,
 )
+from spinmark_data.ingest.own import bids
+from spinmark_data.ingest.selection import select
+from spinmark_data.ingest.selection_config import SelectionConfig
+from spinmark_data.ingest.sequences import RADIOGRAPH
 from spinmark_data.ingest.source import Absent, Found, Source, pseudonym
 
 __all__ = ["Found", "Source", "discover", "find_sources", "pseudonym", "read_table_map"]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from spinmark_data.ingest.dicom.series import Refused, Volume
 from spinmark_data.ingest.nifti import load_nifti
-from spinmark_data.ingest.series import Refused, Volume
 from spinmark_data.integers import quantise
 
 

@@ -17,15 +17,15 @@ from spinmark_data.cohort.encode import encode_shard
 from spinmark_data.cohort.ledger import shard_checksum
 from spinmark_data.cohort.location import Folder
 from spinmark_data.ingest.archives import read_archive
+from spinmark_data.ingest.dicom.headers import File
+from spinmark_data.ingest.dicom.known_words import protocol_words, safe_sequence, scanner_of
+from spinmark_data.ingest.dicom.series import Refused, Volume, load
 from spinmark_data.ingest.echoes import load_echoes
 from spinmark_data.ingest.geometry import lps_axes, mirror, reorient, spacing_of
-from spinmark_data.ingest.headers import File
-from spinmark_data.ingest.labels_from_headers import protocol_words, safe_sequence, scanner_of
 from spinmark_data.ingest.laterality import Side, decide, from_headers, side_of
 from spinmark_data.ingest.pseudonyms import read_key
 from spinmark_data.ingest.selection import Wanted
 from spinmark_data.ingest.sequences import RADIOGRAPH, sequence_name
-from spinmark_data.ingest.series import Refused, Volume, load
 from spinmark_data.ingest.source import Source, pseudonym
 from spinmark_data.preprocess.config import PreprocessConfig
 from spinmark_data.preprocess.pipeline import prepare

@@ -16,9 +16,9 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from spinmark_data.ingest.headers import File, read_bytes
+from spinmark_data.ingest.dicom.headers import File, read_bytes
+from spinmark_data.ingest.dicom.series import Volume, to_int16
 from spinmark_data.ingest.limits import LIMITS, Limits, Refused, check_voxels
-from spinmark_data.ingest.series import Volume, to_int16
 from spinmark_data.integers import quantise
 
 _HEADERS = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinmark_data.ingest.config import IngestConfig
+from spinmark_data.ingest.dicom.series import Refused, layout, read_file
 from spinmark_data.ingest.discover import find_sources
 from spinmark_data.ingest.echoes import load_echoes
 from spinmark_data.ingest.images import files_of, identify
 from spinmark_data.ingest.selection import Estimate, Wanted, estimate
-from spinmark_data.ingest.series import Refused, layout, read_file
 from spinmark_data.ingest.source import Found, Source, pseudonym
 
 

@@ -61,11 +61,11 @@ class IngestSummary:
 
 def _read_tables(release: Path, found: Found, config: IngestConfig) -> TableSet:
     if found.oai:
-        from spinmark_data.ingest.oai_tables import read_oai_tables
+        from spinmark_data.ingest.oai.tables import read_oai_tables
 
         tables = read_oai_tables(release, config.oai)
     else:
-        from spinmark_data.ingest.own_tables import read_own_tables
+        from spinmark_data.ingest.own.choose import read_own_tables
 
         tables = read_own_tables(release, found, config)
     if config.pseudonymise is None:

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from spinmark_data.ingest.oai.series_index import is_manifest
 from spinmark_data.ingest.pseudonyms import read_key
 from spinmark_data.ingest.selection_config import SelectionConfig, check_limit, chosen_subjects
 from spinmark_data.ingest.sequences import EXPECTED_MB, OTHER_MB, RADIOGRAPH, set_aside
-from spinmark_data.ingest.series_index import is_manifest
 from spinmark_data.ingest.source import Absent, Found, Source
 
 RADIOGRAPHS = "radiographs"

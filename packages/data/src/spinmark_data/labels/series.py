@@ -5,10 +5,10 @@ from pathlib import Path
 from spinmark_data.cohort.ledger import read_ledger
 from spinmark_data.cohort.reader import Cohort
 from spinmark_data.ingest.config import IngestConfig
+from spinmark_data.ingest.dicom.series import read_file
 from spinmark_data.ingest.discover import find_sources
 from spinmark_data.ingest.images import files_of, source_key
 from spinmark_data.ingest.limits import Refused
-from spinmark_data.ingest.series import read_file
 
 
 def scan_of_series(cohort: Cohort, release: Path, config: IngestConfig) -> dict[str, str]:

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinmark_data.errors import InputError
+from spinmark_data.ingest.dicom.series import Refused
 from spinmark_data.ingest.geometry import spacing_of
-from spinmark_data.ingest.series import Refused
 from spinmark_data.integers import quantise
 from spinmark_data.preprocess.config import PreprocessConfig
 from spinmark_data.preprocess.grid import Shape, TargetGrid, target_grid

@@ -33,11 +33,11 @@ import numpy as np
 import pandas as pd
 
 from spinmark_data.errors import InputError
-from spinmark_data.ingest.cells import masked, parse_column
-from spinmark_data.ingest.oai_dictionary import DAYS_PER_MONTH, MONTHS, VARIABLES
-from spinmark_data.ingest.oai_files import Issue, flow_row, issue, issues_frame
-from spinmark_data.ingest.plain_columns import KEY_NAMES, LEVELS, read_mapping, variable_row
-from spinmark_data.ingest.plain_outcomes import outcome_columns, read_endpoints
+from spinmark_data.ingest.oai.cells import masked, parse_column
+from spinmark_data.ingest.oai.dictionary import DAYS_PER_MONTH, MONTHS, VARIABLES
+from spinmark_data.ingest.oai.files import Issue, flow_row, issue, issues_frame
+from spinmark_data.ingest.own.columns import KEY_NAMES, LEVELS, read_mapping, variable_row
+from spinmark_data.ingest.own.outcomes import outcome_columns, read_endpoints
 from spinmark_data.ingest.tableset import COLUMNS, KEYS, TableSet, empty_table
 
 _SIDES = {"R": "R", "L": "L", "RIGHT": "R", "LEFT": "L", "": ""}

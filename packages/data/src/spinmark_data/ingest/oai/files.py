@@ -291,7 +291,7 @@ def read_table(
     """
     source = path.relative_to(root).as_posix()
     if path.suffix.casefold() in SAS:
-        from spinmark_data.ingest.sas_tables import read_sas
+        from spinmark_data.ingest.oai.sas_tables import read_sas
 
         return read_sas(path, source, wanted, ignored=ignored, limit=limit)
     # Only line feeds end a row: str.splitlines also breaks on characters that latin-1 text holds.

@@ -22,11 +22,11 @@ def read_own_tables(release: Path, found: Found, config: IngestConfig) -> TableS
         InputError: See `read_plain_tables`.
     """
     if config.clinical_table is not None:
-        from spinmark_data.ingest.plain_tables import read_plain_tables
+        from spinmark_data.ingest.own.tables import read_plain_tables
 
         return read_plain_tables(config.clinical_table, config.clinical_columns)
     if found.bids:
-        from spinmark_data.ingest.bids_tables import read_bids_tables
+        from spinmark_data.ingest.own.bids_tables import read_bids_tables
 
         return read_bids_tables(release, found.bids, config.clinical_columns)
     return TableSet.empty()

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spinmark_data.ingest.headers import TAGS as TAGS
-from spinmark_data.ingest.headers import File, Header, Memo, read_bytes, read_header
-from spinmark_data.ingest.layout import Layout as Layout
-from spinmark_data.ingest.layout import layout as layout
+from spinmark_data.ingest.dicom.headers import TAGS as TAGS
+from spinmark_data.ingest.dicom.headers import File, Header, Memo, read_bytes, read_header
+from spinmark_data.ingest.dicom.layout import Layout as Layout
+from spinmark_data.ingest.dicom.layout import layout as layout
+from spinmark_data.ingest.dicom.multiframe import expand
+from spinmark_data.ingest.dicom.pixels import Image, PixelFormat, open_images, tidy
+from spinmark_data.ingest.dicom.rescale import CommonRescale, common_rescale
 from spinmark_data.ingest.limits import LIMITS, Limits
 from spinmark_data.ingest.limits import Refused as Refused
-from spinmark_data.ingest.multiframe import expand
-from spinmark_data.ingest.pixels import Image, PixelFormat, open_images, tidy
-from spinmark_data.ingest.rescale import CommonRescale, common_rescale
 from spinmark_data.integers import quantise
 
 

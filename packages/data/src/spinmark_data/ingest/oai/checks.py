@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from spinmark_data.errors import InputError
-from spinmark_data.ingest.oai_config import OaiConfig
-from spinmark_data.ingest.oai_files import Issue, issue
+from spinmark_data.ingest.oai.config import OaiConfig
+from spinmark_data.ingest.oai.files import Issue, issue
 
 ENROLLED = 4796
 COHORTS = {1: 1390, 2: 3284, 3: 122}

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from spinmark_data.ingest.cells import masked
-from spinmark_data.ingest.oai_config import DAYS_PER_MONTH, UNVERIFIED, OaiConfig
-from spinmark_data.ingest.oai_files import Issue, RawTable, flow_row, issue
-from spinmark_data.ingest.oai_outcome_columns import (
+from spinmark_data.ingest.oai.cells import masked
+from spinmark_data.ingest.oai.config import DAYS_PER_MONTH, UNVERIFIED, OaiConfig
+from spinmark_data.ingest.oai.files import Issue, RawTable, flow_row, issue
+from spinmark_data.ingest.oai.outcome_columns import (
     NOT_SEEN,
     SEEN_ON_XRAY,
     OutcomeColumns,

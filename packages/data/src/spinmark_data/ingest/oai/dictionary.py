@@ -8,7 +8,7 @@ from typing import Literal
 
 import pandas as pd
 
-from spinmark_data.ingest.oai_config import DAYS_PER_MONTH, OaiConfig
+from spinmark_data.ingest.oai.config import DAYS_PER_MONTH, OaiConfig
 from spinmark_data.ingest.tableset import COLUMNS
 
 __all__ = ["CLINICAL", "DAYS_PER_MONTH", "MONTHS", "READINGS", "VARIABLES", "Variable"]

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from spinmark_data.errors import InputError
-from spinmark_data.ingest.cells import ParsedColumn, masked, parse_column
-from spinmark_data.ingest.oai_config import OaiConfig
-from spinmark_data.ingest.oai_files import RawTable
+from spinmark_data.ingest.oai.cells import ParsedColumn, masked, parse_column
+from spinmark_data.ingest.oai.config import OaiConfig
+from spinmark_data.ingest.oai.files import RawTable
 
 NOT_SEEN, SEEN_ON_XRAY, NO_FILMS = 0, 1, 2
 _LABEL_MONTHS = re.compile(r"(\d+)[- ]?month", re.IGNORECASE)

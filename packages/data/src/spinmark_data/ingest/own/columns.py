@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from spinmark_data.errors import InputError
-from spinmark_data.ingest.oai_dictionary import VARIABLES
+from spinmark_data.ingest.oai.dictionary import VARIABLES
 from spinmark_data.ingest.tableset import KINDS, ROLES
 
 KEY_NAMES = ("subject_id", "laterality", "visit", "days")

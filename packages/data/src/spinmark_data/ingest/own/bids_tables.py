@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from spinmark_data.ingest.bids import Dataset, open_dataset, read_tsv
-from spinmark_data.ingest.plain_columns import read_mapping
-from spinmark_data.ingest.plain_tables import tables_of
+from spinmark_data.ingest.own.bids import Dataset, open_dataset, read_tsv
+from spinmark_data.ingest.own.columns import read_mapping
+from spinmark_data.ingest.own.tables import tables_of
 from spinmark_data.ingest.tableset import TableSet
 
 # BIDS names sexes with these words; the cohort's codes are the OAI's.

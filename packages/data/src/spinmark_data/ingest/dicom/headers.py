@@ -16,8 +16,8 @@ import pydicom
 from pydicom.dataelem import RawDataElement
 from pydicom.errors import InvalidDicomError
 
+from spinmark_data.ingest.dicom.scan import DEFLATED, More, Raw, Unusual, scan, transfer_syntax
 from spinmark_data.ingest.limits import LIMITS, Limits, Refused
-from spinmark_data.ingest.scan import DEFLATED, More, Raw, Unusual, scan, transfer_syntax
 
 File = Path | bytes
 
@@ -265,7 +265,7 @@ def _short_way(source: File, limits: Limits, memo: Memo) -> Header | None:
 
 
 def _by_pydicom(source: File, limits: Limits, memo: Memo) -> Header:
-    from spinmark_data.ingest.multiframe import functional_groups
+    from spinmark_data.ingest.dicom.multiframe import functional_groups
 
     # From memory, so that a length that lies cannot ask for more than there is.
     data = unpacked(read_bytes(source, limits), limits)

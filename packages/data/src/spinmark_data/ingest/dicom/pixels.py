@@ -13,9 +13,9 @@ from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, AllTransferSyntaxes
 
-from spinmark_data.ingest.headers import PIXELS, Header, unpacked
+from spinmark_data.ingest.dicom.headers import PIXELS, Header, unpacked
+from spinmark_data.ingest.dicom.scan import BIG
 from spinmark_data.ingest.limits import LIMITS, Limits, Refused
-from spinmark_data.ingest.scan import BIG
 
 _CUT = "pixel data are cut short"
 _RLE = "1.2.840.10008.1.2.5"

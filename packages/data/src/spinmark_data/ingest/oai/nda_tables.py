@@ -16,10 +16,9 @@ import numpy as np
 import pandas as pd
 
 from spinmark_data.errors import InputError
-from spinmark_data.ingest.nda_names import OF_PERSONS, SKIPPED, NdaNames, read_names
-from spinmark_data.ingest.oai_config import OaiConfig
-from spinmark_data.ingest.oai_dictionary import find, split_prefix
-from spinmark_data.ingest.oai_files import (
+from spinmark_data.ingest.oai.config import OaiConfig
+from spinmark_data.ingest.oai.dictionary import find, split_prefix
+from spinmark_data.ingest.oai.files import (
     Issue,
     RawTable,
     Release,
@@ -29,7 +28,8 @@ from spinmark_data.ingest.oai_files import (
     read_limited,
     walk_tables,
 )
-from spinmark_data.ingest.oai_moaks import moaks_variables, other_stem
+from spinmark_data.ingest.oai.moaks import moaks_variables, other_stem
+from spinmark_data.ingest.oai.nda_names import OF_PERSONS, SKIPPED, NdaNames, read_names
 
 STRUCTURE = re.compile(r"oai_\w+\d\d", re.IGNORECASE)
 IMAGE_INDEX = "image03"

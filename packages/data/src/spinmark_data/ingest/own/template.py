@@ -11,10 +11,10 @@ import pandas as pd
 import yaml
 
 from spinmark_data.errors import InputError
-from spinmark_data.ingest.cells import missing_reason, parse_column
-from spinmark_data.ingest.oai_dictionary import VARIABLES
-from spinmark_data.ingest.plain_columns import KEY_NAMES
-from spinmark_data.ingest.plain_tables import read_frame
+from spinmark_data.ingest.oai.cells import missing_reason, parse_column
+from spinmark_data.ingest.oai.dictionary import VARIABLES
+from spinmark_data.ingest.own.columns import KEY_NAMES
+from spinmark_data.ingest.own.tables import read_frame
 from spinmark_data.ingest.tableset import ROLES
 
 _GUESSES = {

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import pandas as pd
 
 from spinmark_data.errors import InputError
-from spinmark_data.ingest.cells import parse_column
-from spinmark_data.ingest.oai_files import Issue, RawTable, issue
+from spinmark_data.ingest.oai.cells import parse_column
+from spinmark_data.ingest.oai.files import Issue, RawTable, issue
 
 SIDES = {1.0: "R", 2.0: "L"}
 # A second name of a project: its participants were coded so by mistake.

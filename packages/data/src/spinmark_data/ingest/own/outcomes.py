@@ -21,8 +21,8 @@ import numpy as np
 import pandas as pd
 
 from spinmark_data.errors import InputError
-from spinmark_data.ingest.cells import parse_column
-from spinmark_data.ingest.oai_files import Issue, flow_row, issue
+from spinmark_data.ingest.oai.cells import parse_column
+from spinmark_data.ingest.oai.files import Issue, flow_row, issue
 from spinmark_data.ingest.tableset import COLUMNS, empty_table
 
 CAUSES = ("event", "death", "censored")

@@ -9,7 +9,7 @@ therefore no grade of full thickness.
 import numpy as np
 import pandas as pd
 
-from spinmark_data.ingest.oai_dictionary import VARIABLES, Level, Variable
+from spinmark_data.ingest.oai.dictionary import VARIABLES, Level, Variable
 
 FULL_THICKNESS = "FT"
 # Stem of a name -> (what it is, unit). The longest that fits counts.

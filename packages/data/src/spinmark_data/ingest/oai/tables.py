@@ -11,19 +11,18 @@ from pathlib import Path
 import pandas as pd
 
 from spinmark_data.errors import InputError
-from spinmark_data.ingest.cells import parse_column
-from spinmark_data.ingest.nda_tables import find_structures, read_nda
-from spinmark_data.ingest.oai_checks import check_strangers, check_totals
-from spinmark_data.ingest.oai_collect import (
+from spinmark_data.ingest.oai.cells import parse_column
+from spinmark_data.ingest.oai.checks import check_strangers, check_totals
+from spinmark_data.ingest.oai.collect import (
     Collector,
     fill,
     joint_keys,
     missing_rows,
     place_in_time,
 )
-from spinmark_data.ingest.oai_config import OaiConfig
-from spinmark_data.ingest.oai_dictionary import Variable, dictionary_frame, find, split_prefix
-from spinmark_data.ingest.oai_files import (
+from spinmark_data.ingest.oai.config import OaiConfig
+from spinmark_data.ingest.oai.dictionary import Variable, dictionary_frame, find, split_prefix
+from spinmark_data.ingest.oai.files import (
     RawTable,
     Release,
     find_tables,
@@ -33,9 +32,10 @@ from spinmark_data.ingest.oai_files import (
     one_row_a_subject,
     read_table,
 )
-from spinmark_data.ingest.oai_moaks import moaks_variables, other_stem, other_variables
-from spinmark_data.ingest.oai_outcomes import Outcomes, read_outcomes
-from spinmark_data.ingest.oai_readings import choose_readings
+from spinmark_data.ingest.oai.moaks import moaks_variables, other_stem, other_variables
+from spinmark_data.ingest.oai.nda_tables import find_structures, read_nda
+from spinmark_data.ingest.oai.outcomes import Outcomes, read_outcomes
+from spinmark_data.ingest.oai.readings import choose_readings
 from spinmark_data.ingest.tableset import COLUMNS, TableSet, empty_table
 
 PERSON_STEMS = ("ENROLLEES", "SUBJECTCHAR", "ALLCLINICAL")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from spinmark_data.ingest.labels_from_headers import protocol_words, scanner_of
+from spinmark_data.ingest.dicom.known_words import protocol_words, scanner_of
 from spinmark_data.ingest.laterality import Evidence, side_of
 from spinmark_data.ingest.sequences import sequence_name
 from spinmark_data.ingest.source import Found, Source

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from spinmark_data.ingest.dicom.headers import Header
+from spinmark_data.ingest.dicom.multiframe import expand
 from spinmark_data.ingest.geometry import plane_affine, slice_normal
-from spinmark_data.ingest.headers import Header
 from spinmark_data.ingest.limits import LIMITS, Limits, Refused, check_voxels
-from spinmark_data.ingest.multiframe import expand
 
 _TILT = 0.02  # Drift of slices within their plane, as a share of the step across it.
 _UNEVEN = 0.02  # Spread of slice steps, as a share of the median step.

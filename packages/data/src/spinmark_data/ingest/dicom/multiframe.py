@@ -7,7 +7,14 @@ from typing import Any
 
 import pydicom
 
-from spinmark_data.ingest.headers import PER_FRAME, SHARED, Header, decode, raw_elements, values
+from spinmark_data.ingest.dicom.headers import (
+    PER_FRAME,
+    SHARED,
+    Header,
+    decode,
+    raw_elements,
+    values,
+)
 from spinmark_data.ingest.limits import Limits, Refused
 
 # Plane position and orientation, pixel measures, value transformation, MR echo, cardiac and temporal

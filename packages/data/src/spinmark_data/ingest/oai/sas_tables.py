@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from spinmark_data.errors import InputError
-from spinmark_data.ingest.oai_files import (
+from spinmark_data.ingest.oai.files import (
     ID_COLUMNS,
     RawTable,
     check_names,

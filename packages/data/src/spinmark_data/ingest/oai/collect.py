@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 from spinmark_data.errors import InputError
-from spinmark_data.ingest.cells import ParsedColumn, masked, parse_column
-from spinmark_data.ingest.oai_checks import check_values
-from spinmark_data.ingest.oai_config import DAYS_PER_MONTH, UNVERIFIED, OaiConfig
-from spinmark_data.ingest.oai_dictionary import PROSTHESIS, VARIABLES, Variable
-from spinmark_data.ingest.oai_files import Issue, issue
-from spinmark_data.ingest.oai_moaks import split_grades
-from spinmark_data.ingest.oai_readings import PROSTHESIS_REASON
+from spinmark_data.ingest.oai.cells import ParsedColumn, masked, parse_column
+from spinmark_data.ingest.oai.checks import check_values
+from spinmark_data.ingest.oai.config import DAYS_PER_MONTH, UNVERIFIED, OaiConfig
+from spinmark_data.ingest.oai.dictionary import PROSTHESIS, VARIABLES, Variable
+from spinmark_data.ingest.oai.files import Issue, issue
+from spinmark_data.ingest.oai.moaks import split_grades
+from spinmark_data.ingest.oai.readings import PROSTHESIS_REASON
 from spinmark_data.ingest.tableset import empty_table
 
 HALF_GRADE = "half grade"

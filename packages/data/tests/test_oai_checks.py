@@ -17,7 +17,7 @@ def whole(
     root: Path,
     *,
     n: int = TOTAL,
-    first: int = 9000000,
+    first: int = 9 * 10**6,
     swap: int = 0,
     aged: int = 4,
     right: int = 268,

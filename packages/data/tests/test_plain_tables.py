@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from spinmark_data.errors import InputError
@@ -233,6 +233,7 @@ def test_a_template_says_what_it_cannot_guess(tmp_path: Path) -> None:
     st.lists(st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=6),
              min_size=2, max_size=8),
 )  # fmt: skip
+@example(names=["0"], cells=["0{", "0{", "a\u2028b"])
 def test_a_template_of_any_table_loads(tmp_path: Path, names: list[str], cells: list[str]) -> None:
     frame = pd.DataFrame({f"{name}x": [*cells] for name in names})
     frame.insert(0, "subject_id", [f"s{k}" for k in range(len(cells))])

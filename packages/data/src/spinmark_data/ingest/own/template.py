@@ -32,6 +32,7 @@ _KEY_COMMENTS = {
     "days": "the column of days since enrolment",
 }
 _LEVELS = 12
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 _HEAD = """\
 # What the columns of {name} are. Fill in each role (and unit), then give this file as
 # --clinical_columns. A column whose role is blank is left out.
@@ -48,9 +49,11 @@ _OUTCOMES = """\
 
 
 def _quoted(text: str) -> str:
-    """A text as YAML writes it on one line."""
-    shown = yaml.safe_dump(text, width=10**6, allow_unicode=True, default_style=None)
-    return shown.removesuffix("\n...\n").rstrip("\n") if "\n" not in text else repr(text)
+    """A text as YAML writes it on one line, within braces too."""
+    if _PLAIN.fullmatch(text) and yaml.safe_load(text) == text:
+        return text
+    shown = str(yaml.safe_dump(text, width=10**6, allow_unicode=True, default_style='"'))
+    return shown.removesuffix("\n")
 
 
 def _line(indent: int, key: str, value: str, comment: str) -> str:

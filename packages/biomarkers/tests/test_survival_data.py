@@ -64,6 +64,16 @@ def test_a_missing_covariate_is_refused():
         SurvivalData.from_outcomes(table(), x)
 
 
+def test_a_death_between_two_contacts_is_placed_in_their_middle():
+    frame = table()
+    frame.loc[[2, 3], ["lower", "upper"]] = [0.0, 730.5]
+    data = SurvivalData.from_outcomes(frame, X)
+    np.testing.assert_allclose(data.lower[2:], 1.0)
+    np.testing.assert_allclose(data.upper[2:], 1.0)
+    assert not data.interval[2:].any()
+    np.testing.assert_allclose(data.deaths().time, [300 / 365.25, 1.0])
+
+
 def test_death_counts_once_a_person():
     deaths = SurvivalData.from_outcomes(table(), X).deaths()
     assert deaths.ids.tolist() == ["a", "b"]

@@ -65,6 +65,8 @@ class SurvivalData:
     ) -> "SurvivalData":
         """Check one endpoint's outcomes and join the covariates.
 
+        A death known to lie between two contacts is placed in their middle.
+
         Args:
             outcomes: Rows of `outcomes` (docs/schemas.md) of one endpoint.
             covariates: Indexed by joint_id; the rows common to both tables are kept.
@@ -133,14 +135,17 @@ class SurvivalData:
                 f"outcomes: no event among {len(frame)} joints; at least one is needed"
             )
         entry = frame["entry"].to_numpy(dtype=float)
+        lower, upper = (frame[name].to_numpy(dtype=float) for name in ("lower", "upper"))
+        middle = np.where(cause == 2, (lower + upper) / 2, np.nan)
+        lower, upper = (np.where(cause == 2, middle, days) for days in (lower, upper))
         weight = frame["weight"].to_numpy(dtype=float) if "weight" in frame else np.ones(len(frame))
         return cls(
             ids=frame["joint_id"].to_numpy(dtype=object),
             subject_ids=frame["subject_id"].to_numpy(dtype=object),
             covariates=x,
             names=tuple(str(c) for c in design.columns),
-            lower=(frame["lower"].to_numpy(dtype=float) - entry) / DAYS_PER_YEAR,
-            upper=(frame["upper"].to_numpy(dtype=float) - entry) / DAYS_PER_YEAR,
+            lower=(lower - entry) / DAYS_PER_YEAR,
+            upper=(upper - entry) / DAYS_PER_YEAR,
             cause=cause,
             weight=weight,
         )
@@ -236,17 +241,18 @@ def _check_times(frame: pd.DataFrame) -> None:
             f"outcomes: upper below lower for {_rows(ids, bad)}; accepted is upper >= lower"
         )
     # An interval may begin at the origin; an exact time or a follow-up of nothing may not.
-    bad = np.where(event & (upper > lower), lower < entry, lower <= entry)
+    between = (event | dead) & (upper > lower)
+    bad = np.where(between, lower < entry, lower <= entry)
     if bad.any():
         value = float((lower - entry)[bad][0])
         raise InputError(
             f"outcomes: {value:g} days from entry for {_rows(ids, bad)}; accepted is a positive time"
         )
-    bad = (event & np.isinf(upper)) | (dead & (upper != lower))
+    bad = (event | dead) & np.isinf(upper)
     if bad.any():
         raise InputError(
             f"outcomes: upper of {_rows(ids, bad)} does not fit its cause; accepted is finite for an "
-            "event and equal to lower for a death"
+            "event and for a death"
         )
     if "weight" in frame:
         weight = frame["weight"].to_numpy(dtype=float)

@@ -62,7 +62,7 @@ def parse(
     parser.add_argument("--preset", help="A packaged configuration, by name.")
     parser.add_class_arguments(config_class, None)
     words = [word for given in argv for word in (aliases or {}).get(given, [given])]
-    words = _expand_preset(command, words)
+    words = _bare_flags(config_class, _expand_preset(command, words))
     try:
         namespace = parser.parse_args(words)
         namespace.pop("config", None)
@@ -70,6 +70,18 @@ def parse(
         return config_class(**vars(parser.instantiate(namespace)))
     except ArgumentError as error:
         raise UsageError(_explain(str(error), config_class) + _source(words)) from None
+
+
+def _bare_flags(config_class: type[Any], words: Sequence[str]) -> list[str]:
+    """Let an option that is yes or no stand alone for yes."""
+    hints = get_type_hints(config_class)
+    flags = {f"--{field.name}" for field in fields(config_class) if hints[field.name] is bool}
+    full: list[str] = []
+    for word, following in zip(words, [*words[1:], "--"], strict=True):
+        full.append(word)
+        if word in flags and following.startswith("-"):
+            full.append("true")
+    return full
 
 
 def positional(argv: Sequence[str], option: str) -> list[str]:

@@ -34,7 +34,7 @@ class Ingest(IngestConfig):
 
 def main(argv: list[str]) -> int:
     """Run the command."""
-    args = cli.parse("ingest", Ingest, argv, aliases={"--dry-run": ["--dry_run", "true"]})
+    args = cli.parse("ingest", Ingest, argv, aliases={"--dry-run": ["--dry_run"]})
     if args.template is not None:
         from spinmark_data.ingest.own.template import template
 
@@ -65,7 +65,8 @@ def _look(args: Ingest, release: Path) -> int:
     seen = plan(release, args, found)
     tables = [str(args.clinical_table)] if args.clinical_table is not None else seen.tables
     print("\n".join(report(seen, tables=tables, codes=args.pseudonymise is not None)))
-    return done("No cohort was written.", "the same command without --dry-run")
+    following = "the same command without --dry-run" if seen.sequences else None
+    return done("No cohort was written.", following)
 
 
 def _ingest(args: Ingest, release: Path, out: Path) -> int:
@@ -79,9 +80,10 @@ def _ingest(args: Ingest, release: Path, out: Path) -> int:
     def write(folder: Path) -> None:
         # Cut short after its last write: it is of this release and these settings.
         if args.append or not finished(folder):
-            print("\n".join(describe(survey(release, args)[1])), flush=True)
+            found, told = survey(release, args)
+            print("\n".join(describe(told)), flush=True)
             with progress("ingest: series") as bar:
-                ingest(release, folder, args, append=args.append, progress=bar)
+                ingest(release, folder, args, append=args.append, found=found, progress=bar)
         if args.labels is not None:
             from spinmark_data.labels.add import ingest_labels
 

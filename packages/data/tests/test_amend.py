@@ -37,10 +37,12 @@ def measured(scans: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def test_measures_become_inputs_and_scans_stay(cohort: Path) -> None:
     before = Cohort.open(cohort)
     scans = before.scans("DESS")
-    assert amend(cohort, measured(scans), {"by": "test"}) == 2
+    assert amend(cohort, lambda _: measured(scans), {"by": "test"}) == 2
     after = Cohort.open(cohort)
     assert after.hash != before.hash
     assert before.table("morphometry").empty
+    known = before.manifest["provenance"]
+    assert after.manifest["provenance"] == {**known, "by": "test"}
     found = clinical_features(after, scans, roles=["morphometric"])
     assert found.values["VOLUME"].tolist() == [0.5, 1.5, 2.5, 3.5]
     assert verify(cohort).problems == []
@@ -50,12 +52,12 @@ def test_measures_become_inputs_and_scans_stay(cohort: Path) -> None:
 
 def test_the_same_tables_are_no_new_generation(cohort: Path) -> None:
     tables = measured(Cohort.open(cohort).scans("DESS"))
-    assert amend(cohort, tables, {}) == 2
-    assert amend(cohort, tables, {}) == 2
-    assert amend(cohort, {}, {}) == 2
+    assert amend(cohort, lambda _: tables, {}) == 2
+    assert amend(cohort, lambda _: tables, {}) == 2
+    assert amend(cohort, lambda _: {}, {}) == 2
 
 
 def test_a_table_that_no_cohort_has(cohort: Path) -> None:
     with pytest.raises(InputError, match=r"Unknown tables \['shoes'\]"):
-        amend(cohort, {"shoes": pd.DataFrame()}, {})
+        amend(cohort, lambda _: {"shoes": pd.DataFrame()}, {})
     assert Cohort.open(cohort).generation == 1

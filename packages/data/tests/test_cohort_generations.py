@@ -402,3 +402,33 @@ def test_an_array_of_another_layout_is_never_lengthened(tmp_path: Path, write_re
         ingest(release, tmp_path / "c", config(tmp_path), append=True)
     assert (Cohort.open(tmp_path / "c").read("DESS", np.array([0])) == 40000).all()
     assert verify(tmp_path / "c").problems == []
+
+
+def test_images_that_stand_under_another_person_are_quarantined(
+    tmp_path: Path, write_release
+) -> None:
+    release = write_release(tmp_path, ("a", "b"))
+    ingest(release, tmp_path / "c", config(tmp_path))
+    table = (tmp_path / "map.csv").read_text().replace(",b,R,", ",q,R,")
+    (tmp_path / "map.csv").write_text(table)
+    (release / "b_V00_R.nii").rename(release / "q.nii")
+    (tmp_path / "map.csv").write_text(table.replace("b_V00_R.nii", "q.nii"))
+    ingest(release, tmp_path / "c", config(tmp_path), append=True)
+    issues = Cohort.open(tmp_path / "c").table("issues")
+    told = issues[issues["kind"] == "quarantined"]
+    assert list(told["source"]) == ["q.nii"]
+    assert "the same images stand in the cohort as b:R:V00:DESS:0" in told["reason"].iloc[0]
+    assert len(Cohort.open(tmp_path / "c").scans("DESS")) == 4
+
+
+def test_people_without_a_row_in_the_table_are_told(tmp_path: Path, write_release) -> None:
+    release = write_release(tmp_path, ("a", "b"))
+    people = tmp_path / "people.csv"
+    people.write_text("subject_id,AGE\na,60\n")
+    settings = config(tmp_path, clinical_table=people)
+    ingest(release, tmp_path / "c", settings)
+    reasons = set(Cohort.open(tmp_path / "c").table("issues")["reason"])
+    assert "1 people have scans and no row in the clinical tables" in reasons
+    people.write_text("subject_id,AGE\nnobody,60\n")
+    with pytest.raises(InputError, match="None of the 2 people with scans has a row"):
+        ingest(release, tmp_path / "d", settings)

@@ -77,7 +77,9 @@ def test_a_segmentation_finds_its_scan_by_the_series_that_it_refers_to(
         plane[20:30, 10:40] = True
         wanted[scan_id] = plane
         write_one_plane(tmp_path / "seg" / f"{len(wanted)}.dcm", image, plane, uid)
-    done = add_labels(tmp_path / "c", tmp_path / "seg", LabelsConfig(name="seg"), series=series)
+    done = add_labels(
+        tmp_path / "c", tmp_path / "seg", LabelsConfig(name="seg"), series=lambda: series
+    )
     assert done.added == 2
     # Segment 1 is called a femur, whose code is 5.
     assert set(done.issues["kind"]) == {"repaired"}

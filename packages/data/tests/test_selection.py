@@ -3,10 +3,13 @@
 import json
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pandas as pd
 import pytest
 
 from spinmark_data.cohort.location import locate
+from spinmark_data.cohort.reader import Cohort
 from spinmark_data.errors import InputError
 from spinmark_data.ingest.config import IngestConfig
 from spinmark_data.ingest.discover import find_sources
@@ -14,6 +17,7 @@ from spinmark_data.ingest.own.tables import read_plain_tables
 from spinmark_data.ingest.plan import plan, survey
 from spinmark_data.ingest.plan_report import grouped
 from spinmark_data.ingest.pseudonyms import pseudonymise_tables, read_key
+from spinmark_data.ingest.run import ingest
 from spinmark_data.ingest.selection import amount, describe
 from spinmark_data.ingest.selection_config import SelectionConfig, chosen_subjects
 from spinmark_data.ingest.staging import stage_all, work_hash
@@ -186,3 +190,23 @@ def test_a_plan_refuses_what_the_ingest_refuses(tmp_path: Path, write_release) -
     records = stage_all(release, locate(tmp_path / "c"), "work", found.sources, config, None)
     refused = [(r["source"], r["reason"]) for r in records if r["status"] == "refused"]
     assert seen.refused == refused
+
+
+def test_a_key_leaves_the_order_of_rescans(tmp_path: Path) -> None:
+    release = tmp_path / "release"
+    release.mkdir()
+    lines = ["path,subject_id,laterality,visit,sequence"]
+    for number in range(6):
+        voxels = np.full((4, 5, 6), number, np.int16)
+        voxels[0, 0, 0] = 99
+        nib.Nifti1Image(voxels, np.eye(4)).to_filename(release / f"s{number}.nii")
+        lines.append(f"s{number}.nii,a,R,V00,DESS")
+    (tmp_path / "map.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "key").write_text("k" * 40)
+    found = []
+    for name, key in (("plain", None), ("coded", tmp_path / "key")):
+        config = IngestConfig(workers=1, table_map=tmp_path / "map.csv", pseudonymise=key)
+        ingest(release, tmp_path / name, config)
+        scans = Cohort.open(tmp_path / name).scans("DESS").sort_values("rank")
+        found.append(scans["source_sha256"].tolist())
+    assert found[0] == found[1]

@@ -1,6 +1,6 @@
 """A generation that changes tables alone: what was measured after the scans were stored."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,17 @@ from spinmark_data.ingest.tableset import COLUMNS
 
 
 def amend(
-    path: str | Path | Folder, changed: Mapping[str, pd.DataFrame], provenance: Mapping[str, Any]
+    path: str | Path | Folder,
+    change: Callable[[Cohort], Mapping[str, pd.DataFrame]],
+    provenance: Mapping[str, Any],
 ) -> int:
     """Add a generation in which some tables are others; scans and shards stay as they are.
 
     Args:
         path: The cohort.
-        changed: Whole tables, by name; the others are taken over.
-        provenance: Where they came from.
+        change: Gives whole tables by name, from the cohort as it stands when nobody else can write
+            it; the others are taken over.
+        provenance: Where they came from; added to what is said of the generation before.
 
     Returns:
         The generation that stands then: the one before, if it says the same already.
@@ -37,6 +40,7 @@ def amend(
     with sole_writer(folder):
         cohort = Cohort.open(folder)
         tables = {name: cohort.table(name) for name in COLUMNS}
+        changed = change(cohort)
         if all(name in tables and same_rows(tables[name], changed[name]) for name in changed):
             return cohort.generation
         store = cohort.manifest["store"]
@@ -47,5 +51,6 @@ def amend(
             earlier=cohort.manifest["generations"],
             ledger=read_ledger(folder, cohort.generation),
         )
-        writer.finish({**tables, **changed}, provenance)
+        before = cohort.manifest["provenance"]
+        writer.finish({**tables, **changed}, {**before, **provenance})
         return writer.number

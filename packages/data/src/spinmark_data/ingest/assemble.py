@@ -71,9 +71,9 @@ class Standing:
         return {row["source"]: row for row in self.ledger if row["source"]}
 
     @functools.cached_property
-    def sources(self) -> set[str]:
-        """The hashes of the sources that are stored."""
-        return {row["source_sha256"] for row in self.ledger}
+    def by_content(self) -> dict[str, Record]:
+        """The ledger's row of every source that is stored, by the hash of its files."""
+        return {row["source_sha256"]: row for row in self.ledger}
 
     @property
     def ranks(self) -> Counter[tuple[str, ...]]:

@@ -151,16 +151,16 @@ def stage(release: Path, out: Folder, below: str, recipe: Recipe, source: Source
         (nobody asked for it, which only its headers told).
     """
     key = source_key(source)
-    record: dict[str, Any] = {
-        "source": source.name,
-        "key": key,
-        "fingerprint": listing(release, source, times=True),
-        "listing": listing(release, source),
-    }
+    record: dict[str, Any] = {"source": source.name, "key": key, "fingerprint": "", "listing": ""}
     try:
+        record["fingerprint"] = listing(release, source, times=True)
+        record["listing"] = listing(release, source)
         volume, header, digest = _load(release, source)
     except Refused as error:
         return {**record, "status": "refused", "kind": "refused", "reason": str(error)}
+    except OSError as error:
+        reason = f"a file of it cannot be read ({error.strerror or type(error).__name__})"
+        return {**record, "status": "refused", "kind": "refused", "reason": reason}
     # A key makes its codes from the PatientID itself, as it does from the tables' identifiers.
     name = pseudonym if recipe.key_file is None else str
     source, side = identify(source, header, volume.affine, volume.voxels.shape, name)
@@ -183,6 +183,9 @@ def stage(release: Path, out: Folder, below: str, recipe: Recipe, source: Source
         )
     except Refused as error:
         return {**record, "status": "refused", "kind": "refused", "reason": str(error)}
+    except MemoryError:
+        reason = "there is not enough memory to preprocess it"
+        return {**record, "status": "refused", "kind": "refused", "reason": reason}
     voxels, affine = prepared.voxels, prepared.affine
     mirrored = source.laterality == "L"
     if mirrored:
@@ -199,7 +202,7 @@ def stage(release: Path, out: Folder, below: str, recipe: Recipe, source: Source
         "date": source.date,
         "days": source.days,
         "sequence": source.sequence,
-        "order": [source.date, source.order, source.name],
+        "order": [source.date, source.order, source.place, source.name],
         "scanner": source.scanner,
         "shape": list(voxels.shape),
         "spacing_mm": [round(step, 4) for step in spacing_of(affine)],

@@ -14,6 +14,7 @@ from spinmark_data.ingest.dicom.series import Refused, layout, read_file
 from spinmark_data.ingest.discover import find_sources
 from spinmark_data.ingest.echoes import load_echoes
 from spinmark_data.ingest.images import files_of, identify
+from spinmark_data.ingest.run import read_tables
 from spinmark_data.ingest.selection import Estimate, Wanted, estimate
 from spinmark_data.ingest.source import Found, Source, pseudonym
 
@@ -31,6 +32,7 @@ class IngestPlan:
         bytes: Bytes of the files that would be read.
         left_out: Series that nobody asked for, by reason.
         tables: Files that look like tables.
+        people: Rows of the table of people.
         paths: Where each series lies in the release, by the name that the cohort gives it.
     """
 
@@ -42,6 +44,7 @@ class IngestPlan:
     bytes: int = 0
     left_out: dict[str, int] = field(default_factory=dict)
     tables: list[str] = field(default_factory=list)
+    people: int = 0
     paths: dict[str, str] = field(default_factory=dict)
 
 
@@ -76,9 +79,11 @@ def plan(release: Path, config: IngestConfig, found: Found | None = None) -> Ing
         found: What `survey` found, if it has been called.
 
     Raises:
-        InputError: The folder is absent or empty.
+        InputError: The folder is absent or empty, or a clinical table cannot be used.
     """
     found = find_sources(release, config) if found is None else found
+    # What is wrong with them would stop the ingest.
+    people = len(read_tables(release, found, config).subjects)
     told: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for where, kind, reason, _ in found.issues:
         told[kind].append((where, reason))
@@ -117,5 +122,6 @@ def plan(release: Path, config: IngestConfig, found: Found | None = None) -> Ing
         bytes=size,
         left_out=dict(+left_out),
         tables=found.tables,
+        people=people,
         paths=found.paths,
     )

@@ -50,4 +50,6 @@ def report(plan: IngestPlan, *, tables: Sequence[str], codes: bool = False) -> l
         lines.append("Codes and what they stand for; keep this to yourself:")
         lines += [f"  {code}: {path}" for code, path in plan.paths.items()]
     more = ", ..." if len(tables) > _TABLES else ""
-    return [*lines, f"Tables: {', '.join(tables[:_TABLES]) or 'none'}{more}."]
+    lines.append("Copies, and scans on another grid than most, are told by the ingest itself.")
+    people = f"; people in them: {plan.people}" if plan.people else ""
+    return [*lines, f"Tables: {', '.join(tables[:_TABLES]) or 'none'}{more}{people}."]

@@ -9,7 +9,6 @@ import errno
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -59,8 +58,20 @@ class IngestSummary:
     sequences: dict[str, int]
 
 
-def _read_tables(release: Path, found: Found, config: IngestConfig) -> TableSet:
+def read_tables(release: Path, found: Found, config: IngestConfig) -> TableSet:
+    """The clinical tables of a release, under the names that people have in the cohort.
+
+    Raises:
+        InputError: A table cannot be used, or the configuration names tables for a release that has
+            the OAI's own.
+    """
     if found.oai:
+        for name in ("table_map", "clinical_table", "clinical_columns"):
+            if getattr(config, name) is not None:
+                raise InputError(
+                    f"{name} {getattr(config, name)}: {release} has the OAI's layout, whose own tables "
+                    "are read; leave the option out."
+                )
         from spinmark_data.ingest.oai.tables import read_oai_tables
 
         tables = read_oai_tables(release, config.oai)
@@ -79,6 +90,7 @@ def ingest(
     config: IngestConfig,
     *,
     append: bool = False,
+    found: Found | None = None,
     progress: Progress | None = None,
 ) -> IngestSummary:
     """Read a release into a cohort; call again on the same one to resume.
@@ -89,6 +101,7 @@ def ingest(
         config: Settings.
         append: Add what is new in the release to a cohort that stands, as its next generation; no
             shard that stands is touched, and who has it open goes on reading what they opened.
+        found: What `find_sources` gave, if it has been called.
         progress: Called with series done and series found.
 
     Raises:
@@ -115,7 +128,7 @@ def ingest(
                 return _summary(folder)
             standing = Standing.read(folder) if stands else Standing.none(config.store)
             folder.remove(staging_folder(standing.generation))  # The same, of an append.
-            _ingest(Path(release), folder, config, standing, progress)
+            _ingest(Path(release), folder, config, standing, found, progress)
             return _summary(folder)
     except OSError as error:
         if error.errno in _DISK:
@@ -161,11 +174,15 @@ def _new_records(
     """The scans that the ledger does not hold; a source that changed since is refused."""
     new = []
     for record in records:
-        if record["source_sha256"] in standing.sources:
-            continue
-        stored = standing.by_source.get(record["key"])
         whose = ("subject_id", "laterality", "visit", "sequence")
         scan = ":".join(record[key] for key in whose)
+        same = standing.by_content.get(record["source_sha256"])
+        if same is not None:
+            if not same["scan_id"].startswith(f"{scan}:"):
+                reason = f"the same images stand in the cohort as {same['scan_id']}"
+                issues.append((record["source"], "quarantined", reason, "see which is right"))
+            continue
+        stored = standing.by_source.get(record["key"])
         if stored is not None and stored["scan_id"].startswith(f"{scan}:"):
             reason = "its files changed since they were stored, and stored scans never change"
             issues.append((record["source"], "refused", reason, "ingest into another cohort"))
@@ -175,15 +192,20 @@ def _new_records(
 
 
 def _ingest(
-    release: Path, folder: Folder, config: IngestConfig, standing: Standing, progress: Any
+    release: Path,
+    folder: Folder,
+    config: IngestConfig,
+    standing: Standing,
+    found: Found | None,
+    progress: Progress | None,
 ) -> None:
     below = staging_folder(standing.generation + 1)
-    found = find_sources(release, config)
-    tables = _read_tables(release, found, config)
+    found = found or find_sources(release, config)
+    tables = read_tables(release, found, config)
     todo = [source for source in found.sources if not _stands(source, release, standing)]
     records = stage_all(release, folder, below, todo, config, progress)
     kept, issues, left_out = _sort_out(records, standing)
-    issues += found.issues
+    issues += [*found.issues, *_unknown_people(kept, tables, standing)]
     skipped = Counter(record["reason"] for record in records if record["status"] == "skipped")
     unasked = dict(sorted((found.left_out + skipped).items()))
     if not kept and not standing.generation:
@@ -207,6 +229,25 @@ def _ingest(
     provenance = {"layout": "oai" if found.oai else "plain", "series": len(found.sources)}
     assemble(folder, kept, tables, named, standing, provenance)
     folder.remove(below)
+
+
+def _unknown_people(kept: list[Record], tables: TableSet, standing: Standing) -> list[Issue]:
+    """Those who have scans and no row in the clinical tables."""
+    if tables.subjects.empty or not kept:
+        return []
+    known = set(tables.subjects["subject_id"].astype(str))
+    if standing.generation:
+        known.update(standing.tables["subjects"]["subject_id"].astype(str))
+    people = {record["subject_id"] for record in kept}
+    if not (strangers := people - known):
+        return []
+    if strangers == people and not standing.generation:
+        raise InputError(
+            f"None of the {len(people)} people with scans has a row in the clinical tables, which hold "
+            f"{len(known)}; both must use the same identifiers (table_map says whose each scan is)."
+        )
+    reason = f"{len(strangers)} people have scans and no row in the clinical tables"
+    return [("clinical tables", "repaired", reason, "their cells are missing")]
 
 
 def _stands(source: Source, release: Path, standing: Standing) -> bool:

@@ -140,7 +140,11 @@ def _coded(found: Found, key_file: Path) -> Found:
         last = PurePosixPath(name).name
         return last if is_manifest(last) or name.startswith(_LIST) else code(name)
 
-    sources = [replace(source, name=code(source.name)) for source in found.sources]
+    # A code has another place in the alphabet, and of rescans the last is the primary one.
+    sources = [
+        replace(source, name=code(source.name), place=place)
+        for place, source in enumerate(sorted(found.sources, key=lambda source: source.name))
+    ]
     return replace(
         found,
         sources=sorted(sources, key=lambda source: source.name),

@@ -30,6 +30,8 @@ class Source:
         order: What sorts rescans of one day: the last is the primary one.
         echo_time_ms: Of each file, where there are several.
         repairs: What was put right when it was found.
+        place: Among the series of the release by their names; the order of rescans that nothing else
+            tells apart, and no part of what identifies a series.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Source:
     order: str = ""
     echo_time_ms: tuple[float, ...] = ()
     repairs: tuple[str, ...] = ()
+    place: int = field(default=0, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)

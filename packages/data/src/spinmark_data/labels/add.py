@@ -22,6 +22,7 @@ from spinmark_data.errors import InputError
 from spinmark_data.ingest.config import IngestConfig
 from spinmark_data.ingest.limits import Refused
 from spinmark_data.ingest.merge_tables import append_rows
+from spinmark_data.ingest.pseudonyms import read_key
 from spinmark_data.labels.config import LabelsConfig
 from spinmark_data.labels.grid import onto_scan
 from spinmark_data.labels.match import Issue, LabelFile, find_labels
@@ -83,7 +84,7 @@ def add_labels(
     config: LabelsConfig,
     progress: Progress | None = None,
     *,
-    series: Mapping[str, str] | None = None,
+    series: Callable[[], Mapping[str, str]] | None = None,
 ) -> LabelsSummary:
     """Add the label maps of a folder to a cohort that stands.
 
@@ -95,7 +96,8 @@ def add_labels(
         labels_dir: The folder of label maps.
         config: Settings.
         progress: Called with label maps done and label maps found.
-        series: The scan of each series by SeriesInstanceUID, for DICOM-SEG.
+        series: Gives the scan of each series by SeriesInstanceUID; asked only if a file is not
+            named by its scan, as DICOM-SEG may be.
 
     Raises:
         InputError: The cohort or the folder is absent, the codes or the CSV cannot be used, another
@@ -113,7 +115,8 @@ def add_labels(
         }
         new = [file for file in files if file.scan_id not in stands]
         folder.remove(_staging(name))
-        taken = _take(new, cohort, scans, config, codes, dict(series or {}), issues, progress)
+        known = dict(series()) if series and any(not file.scan_id for file in new) else {}
+        taken = _take(new, cohort, scans, config, codes, known, issues, progress)
         again = [one for one in taken if one.scan_id in stands]
         taken = [one for one in taken if one.scan_id not in stands]
         if not taken and not stands:
@@ -150,12 +153,22 @@ def ingest_labels(
     """
     if config.labels is None:
         raise InputError("labels is empty; name the folder that holds the label maps.")
-    cohort = Cohort.open(cohort_path)
-    series = scan_of_series(cohort, release, config)
+
+    def series() -> dict[str, str]:
+        return scan_of_series(Cohort.open(cohort_path), release, config)
+
     summary = add_labels(cohort_path, config.labels, config.label_maps, progress, series=series)
-    if len(summary.issues):
-        issues = append_rows(cohort.table("issues"), summary.issues).drop_duplicates()
-        amend(cohort_path, {"issues": issues}, {"labels": config.label_maps.name})
+    told = summary.issues
+    if config.pseudonymise is not None:
+        # A file may be named after the person.
+        key = read_key(config.pseudonymise)
+        told = told.assign(source=[f"labels-{key.code(str(n), 'labels')}" for n in told["source"]])
+
+    def change(now: Cohort) -> dict[str, pd.DataFrame]:
+        return {"issues": append_rows(now.table("issues"), told).drop_duplicates()}
+
+    if len(told):
+        amend(cohort_path, change, {"labels": config.label_maps.name})
     return summary
 
 

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
+import pandas as pd
+
 from spinmark_data.cohort.amend import amend
 from spinmark_data.cohort.location import Folder, locate
 from spinmark_data.cohort.reader import Cohort
@@ -39,14 +41,17 @@ def measure(
             f"{folder.url}: sequences {list(labelled)} have label maps; name one with --sequence."
         )
     found = measure_cohort(cohort, sequence or labelled[0], config, progress=progress)
-    dictionary = cohort.table("dictionary")
-    others = dictionary[dictionary["table"] != "morphometry"]
     names = {field.name for field in fields(MorphometryConfig)} - {"workers"}
     settings = {name: getattr(config, name) for name in sorted(names)}
-    changed = {
-        "morphometry": found.table,
-        "dictionary": append_rows(others, found.dictionary),
-        "issues": append_rows(cohort.table("issues"), found.issues).drop_duplicates(),
-    }
-    amend(folder, changed, {"measured": sequence or labelled[0], "settings": settings})
+
+    def change(now: Cohort) -> dict[str, pd.DataFrame]:
+        dictionary = now.table("dictionary")
+        others = dictionary[dictionary["table"] != "morphometry"]
+        return {
+            "morphometry": found.table,
+            "dictionary": append_rows(others, found.dictionary),
+            "issues": append_rows(now.table("issues"), found.issues).drop_duplicates(),
+        }
+
+    amend(folder, change, {"measured": sequence or labelled[0], "settings": settings})
     return found

@@ -6,6 +6,7 @@ from typing import Literal
 
 from spinmark_data.errors import InputError
 
+_MOST_VOXELS = 2**28
 INTERPOLATIONS = ("linear", "cubic", "lanczos")
 
 
@@ -51,6 +52,10 @@ class PreprocessConfig:
             )
         if self.shape is not None and min(self.shape) < 3:
             raise InputError(f"preprocess.shape={self.shape}: three axes of at least 3 are needed.")
+        if self.shape is not None and math.prod(self.shape) > _MOST_VOXELS:
+            raise InputError(
+                f"preprocess.shape={self.shape}: {_MOST_VOXELS} voxels are the most that are taken."
+            )
         spacing = self.spacing_mm
         if spacing is not None and not all(0 < step < math.inf for step in spacing):
             raise InputError(
@@ -65,6 +70,10 @@ class PreprocessConfig:
                 raise InputError(
                     f"Unknown preprocess.{name} '{given}'. Valid values are {list(known)}."
                 )
+        if not self.resample and (self.shape is not None or self.spacing_mm is not None):
+            raise InputError(
+                "preprocess.shape and preprocess.spacing_mm need preprocess.resample true."
+            )
         if self.centre == "joint" and not self.resample:
             raise InputError("preprocess.centre=joint needs preprocess.resample and its shape.")
         if not 0.5 <= self.bias_resolution_mm <= 20:

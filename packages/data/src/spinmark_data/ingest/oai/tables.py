@@ -197,7 +197,7 @@ def _report_unknown(table: RawTable, columns: list[str], collector: Collector) -
         collector.issues.append(
             issue(
                 table.source,
-                "refused",
+                "left out",
                 f"{len(columns)} columns are not in the dictionary: {shown}",
                 "the columns were left out",
             )

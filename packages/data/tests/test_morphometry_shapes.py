@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from spinmark_data.errors import InputError
+from spinmark_data.labels.box import box_about
 from spinmark_data.morphometry.config import MorphometryConfig
-from spinmark_data.morphometry.joint import Joint, joint_box
-from spinmark_data.morphometry.surface import smooth, surface
+from spinmark_data.morphometry.joint import Joint
+from spinmark_data.morphometry.knee import _thickness
+from spinmark_data.morphometry.shape import shape_field
+from spinmark_data.morphometry.surface import Surface, distances, smooth, surface
 from spinmark_data.morphometry.thickness import Cover, cover
 
 Points = NDArray[np.float64]
@@ -120,6 +123,35 @@ def test_thickness_agrees_with_distances_by_brute_force() -> None:
     assert mean(found, kept) == pytest.approx(float(away[rim].mean()), abs=0.4)
 
 
+def test_cartilage_thicker_than_what_is_looked_for_is_told_and_not_bare() -> None:
+    points, affine = grid((0.5, 0.5, 0.5), 34, 1)
+    thick = joint(slab(points, 10.0), affine)
+    with pytest.raises(InputError, match=r"\d+ % of the femoral_cartilage is thicker than 9 mm"):
+        cover(thick, "femur", "femoral_cartilage", CONFIG)
+    found = cover(thick, "femur", "femoral_cartilage", MorphometryConfig(deepest_mm=12.0))
+    assert found is not None
+    assert mean(found, middle(slab, found)) == pytest.approx(10.0, abs=0.02)
+
+
+def test_a_thick_spot_is_neither_bare_nor_in_the_mean() -> None:
+    points, affine = grid((0.5, 0.5, 0.5), 34, 1)
+    bone, disc = slab(points, 2.0)
+    # A slip of the pen: a needle of 11 mm through the plate.
+    needle = np.hypot(points[..., 0] - 1, points[..., 1]) < 0.6
+    needle &= (points[..., 2] >= 0) & (points[..., 2] < 11)
+    config = MorphometryConfig(smoothing_mm=0.1)
+    found = measured((bone, disc | needle), affine, config)
+    unknown = np.isnan(found.thickness_mm)
+    assert 0 < found.area_mm2[unknown].sum() < 0.01 * found.area_mm2.sum()
+    assert np.hypot(found.points[unknown, 0] - 1, found.points[unknown, 1]).max() < 1.0
+    whole = np.ones(len(unknown), bool)
+    told = _thickness(found, "F", whole)
+    assert told["TAB_F"] == pytest.approx(found.area_mm2.sum())
+    plain = _thickness(measured((bone, disc), affine, config), "F", whole)
+    assert told["THC_F"] == pytest.approx(plain["THC_F"], abs=0.05)
+    assert told["DAB_F"] == pytest.approx(plain["DAB_F"], abs=0.005)
+
+
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 500))
 def test_turning_and_shifting_change_nothing(seed: int) -> None:
@@ -141,6 +173,68 @@ def test_the_area_of_a_ball(radius: float, spacing: tuple[float, ...]) -> None:
     inwards = float((sigma**2).mean()) / radius
     far = np.linalg.norm(found.points, axis=1).mean()
     assert far == pytest.approx(radius - inwards, abs=0.05 * max(spacing))
+
+
+DEMO = (3.6, 1.125, 1.125)
+
+
+def lattice(*ends: tuple[float, float]) -> Points:
+    """Where shapes are sampled: every 4 mm, from first to last along x, z downwards, and y."""
+    lines = [np.arange(low, high + 2, 4.0) for low, high in ends]
+    medial, inferior, posterior = np.meshgrid(*lines, indexing="ij")
+    return np.stack([medial, posterior, -inferior], axis=-1).reshape(-1, 3)
+
+
+def tibia(
+    spacing: tuple[float, ...], shape: tuple[int, ...], inside: Callable[[Points], Any]
+) -> Joint:
+    """A bone without cartilage, whose frame is LPS, on the grid of a sagittal series."""
+    affine = np.eye(4)
+    affine[:3, :3] = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]]) * np.array(spacing)
+    affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+    index = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"), axis=-1)
+    labels = 6 * inside(index @ affine[:3, :3].T + affine[:3, 3]).astype(np.uint8)
+    return Joint(labels=labels, affine=affine, codes={"tibia": 6})
+
+
+@pytest.mark.parametrize(("axis", "face"), [(0, 3.6), (0, -7.2), (1, 2.25), (2, -4.5)])
+def test_shape_fields_of_a_face_are_its_distances_on_oblong_voxels(axis: int, face: float) -> None:
+    # An even count along each axis, so that borders of voxels lie at multiples of the spacing.
+    made = tibia(DEMO, (28, 66, 72), lambda p: p[..., axis] < face)
+    at = lattice((-42, 42), (-10, 28), (-28, 34))
+    wanted = np.clip(at[:, axis] - face, -6, 6)
+    assert np.abs(shape_field(made, "tibia") - wanted).max() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("spacing", "shape", "most"),
+    [((1.0, 1.0, 1.0), (100, 76, 80), 0.12), (DESS, (140, 200, 220), 0.06)],
+)
+def test_shape_fields_of_a_ball_are_its_distances(
+    spacing: tuple[float, ...], shape: tuple[int, ...], most: float
+) -> None:
+    found = shape_field(tibia(spacing, shape, lambda p: np.linalg.norm(p, axis=-1) < 20), "tibia")
+    wanted = np.linalg.norm(lattice((-42, 42), (-10, 28), (-28, 34)), axis=1) - 20
+    off = (found - np.clip(wanted, -6, 6))[np.abs(wanted) < 6]
+    assert np.sqrt((off**2).mean()) < most  # A tenth of a voxel.
+    assert np.abs(off).max() < 0.4
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000))
+def test_distances_from_triangles_are_those_by_brute_force(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    corners = random.normal(size=(5, 3, 3))
+    mesh = Surface(points=corners.reshape(-1, 3), faces=np.arange(15).reshape(-1, 3))
+    points = random.normal(size=(6, 3)) * 2
+    # Every triangle in small steps.
+    share = np.array([(i, j, 60 - i - j) for i in range(61) for j in range(61 - i)]) / 60
+    dense = np.einsum("sc,tcd->tsd", share, corners).reshape(-1, 3)
+    wanted = np.linalg.norm(points[:, None] - dense, axis=2).min(axis=1)
+    found = distances(mesh, points, 100.0)
+    assert (found <= wanted + 1e-9).all()
+    assert np.abs(found - wanted).max() < 0.05
+    assert np.allclose(distances(mesh, points, 1.0), np.minimum(found, 1.0))
 
 
 def test_a_bone_that_the_field_cuts_off_is_not_closed_there() -> None:
@@ -197,7 +291,7 @@ def test_the_box_around_a_joint(low: tuple[int, ...], size: tuple[int, ...], mar
     labels[tuple(slice(a, a + n) for a, n in zip(low, size, strict=True))] = 3
     labels[15, 14, 13] = 7
     _, affine = grid((2.0, 0.5, 1.0), 8, 9)
-    box = joint_box(labels, affine, margin, codes=[3])
+    box = box_about(labels, affine, margin, codes=[3])
     for part, a, n, step, whole in zip(box, low, size, (2.0, 0.5, 1.0), labels.shape, strict=True):
         assert part.start <= a
         assert part.stop >= min(a + n, whole)
@@ -207,4 +301,4 @@ def test_the_box_around_a_joint(low: tuple[int, ...], size: tuple[int, ...], mar
     kept = labels[box]
     assert (kept == 3).sum() == np.prod(size)
     with pytest.raises(InputError, match="labels no voxel"):
-        joint_box(np.zeros((3, 3, 3), np.uint8), affine, 1.0)
+        box_about(np.zeros((3, 3, 3), np.uint8), affine, 1.0)

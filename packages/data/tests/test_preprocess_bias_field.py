@@ -60,6 +60,20 @@ def test_a_known_field_is_found_and_taken_out(resolution_mm: float) -> None:
     assert np.allclose(done.values * done.field, seen, rtol=1e-4)
 
 
+@pytest.mark.parametrize("resolution_mm", [4.0, 6.0, 8.0, 12.0])
+def test_the_field_has_the_slope_of_the_shading_whatever_the_blocks(resolution_mm: float) -> None:
+    pytest.importorskip("SimpleITK")
+    _, y, x = np.indices((40, 96, 96))
+    radius = np.hypot(y - 47.5, x - 47.5)
+    # A uniform cylinder, so that all that varies in it is the shading: a plane in its logarithm.
+    truth = 0.8 * (x / 95 - 0.5)
+    seen = np.where(radius < 40, 1000 * np.exp(truth), 0.001)
+    done = correct_bias(seen, np.diag([2.0, 1.0, 1.0, 1.0]), resolution_mm=resolution_mm)
+    body = radius < 36
+    slope = np.polyfit(truth[body], np.log(done.field[body]), 1)[0]
+    assert slope == pytest.approx(1, abs=0.03)
+
+
 def test_a_volume_without_shading_is_hardly_changed() -> None:
     pytest.importorskip("SimpleITK")
     made = knee()

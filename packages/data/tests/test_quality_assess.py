@@ -10,6 +10,7 @@ from scipy import ndimage
 from spinmark_data.cohort.reader import Cohort
 from spinmark_data.cohort.store import SequenceVolumes, write_cohort
 from spinmark_data.errors import InputError
+from spinmark_data.ingest.geometry import mirror
 from spinmark_data.quality.assess import Assessment, assess
 from spinmark_data.quality.config import QualityConfig
 from spinmark_data.quality.pictures import mid_planes
@@ -120,6 +121,37 @@ def test_copies_are_told_with_what_differs(cohort: Cohort, found: Assessment) ->
     # The first echo of T2 is the image of SAG: the same visit of the same joint, for information.
     same = found.duplicates[found.duplicates["verdict"] == "information"]
     assert len(same) == 3
+
+
+@pytest.mark.parametrize("across", [0, 1, 2])  # Sagittal, coronal, axial.
+def test_copies_are_found_whatever_way_the_slices_run(across: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(across)
+    columns = {0: [0, 2, 1], 1: [1, 2, 0], 2: [2, 1, 0]}[across]
+    cosines = np.diag([1.0, 1.0, -1.0])[:, columns]
+    affine = np.eye(4)
+    affine[:3, :3] = cosines * [3.0, 1.0, 1.0]
+    acquired = [np.rint(limb(rng)).astype(np.int16) for _ in range(4)]
+    right_left = columns.index(0)
+    stored = [
+        acquired[0], mirror(acquired[0], affine),  # One file, said to be of either side.
+        acquired[1], mirror(np.flip(acquired[1], right_left), affine),  # One of them turned over.
+        acquired[2], mirror(acquired[3], affine),
+    ]  # fmt: skip
+    scans = pd.DataFrame(
+        {
+            "subject_id": ["1000001", "1000001", "1000002", "1000002", "1000003", "1000003"],
+            "laterality": ["R", "L"] * 3, "mirrored": [False, True] * 3,
+        }
+    )  # fmt: skip
+    given = SequenceVolumes(
+        volume=np.stack(stored), scans=scans, spacing_mm=(3.0, 1.0, 1.0),
+        affine=np.stack([affine] * 6),
+    )  # fmt: skip
+    write_cohort(tmp_path / "c", volumes={"IW": given}, tables={}, provenance={})
+    found = assess(Cohort.open(tmp_path / "c"), QualityConfig())
+    told = {row.scan_id_a[:7]: (row.kind, row.relation) for row in found.duplicates.itertuples()}
+    assert told == {"1000001": ("exact", "side"), "1000002": ("mirrored", "side")}
+    assert "right_left" not in found.scans
 
 
 def test_echoes_in_a_wrong_order_are_flagged(found: Assessment) -> None:

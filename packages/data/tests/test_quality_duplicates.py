@@ -74,9 +74,10 @@ def test_brightness_changes_nothing_and_mirroring_what_is_known(
     known = fingerprint(volume)
     assert len(known) == BITS // 4
     assert bits(known, fingerprint(volume * scale + offset)) <= 2
-    turned = words([fingerprint(volume[::-1])])
-    assert np.bitwise_count(mirrored(words([known])) ^ turned).sum() <= 2
-    np.testing.assert_array_equal(mirrored(mirrored(turned)), turned)
+    axes = np.arange(3)
+    turned = words([fingerprint(np.flip(volume, axis)) for axis in axes])
+    assert np.bitwise_count(mirrored(words([known] * 3), axes) ^ turned).sum(axis=1).max() <= 2
+    np.testing.assert_array_equal(mirrored(mirrored(turned, axes), axes), turned)
 
 
 def test_a_fingerprint_is_made_of_the_signs_of_the_lowest_cosines() -> None:
@@ -136,7 +137,7 @@ def rows(*scans: tuple[str, str, str, np.ndarray]) -> pd.DataFrame:
             {
                 "scan_id": f"{subject}:{side}:{visit}:SAG:{n}", "subject_id": subject,
                 "laterality": side, "visit": visit, "voxels_sha256": exact(volume),
-                "fingerprint": fingerprint(volume),
+                "fingerprint": fingerprint(volume), "right_left": 0,
             }
             for n, (subject, side, visit, volume) in enumerate(scans)
         ]

@@ -23,7 +23,7 @@ class SequenceVolumes:
 
     Args:
         volume: Integer array `(scan, z, y, x)` or `(scan, echo, z, y, x)`, left joints already
-            mirrored along z.
+            mirrored from right to left.
         scans: One row a scan, in the order of `volume`, with `subject_id`; `laterality`, `visit`,
             `rank`, `days`, `site`, `scanner`, `scale`, `offset`, `mirrored` and `source_sha256`
             have defaults.

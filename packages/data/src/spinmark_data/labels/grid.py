@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from spinmark_data.ingest.geometry import mirror
 from spinmark_data.ingest.limits import Refused
 from spinmark_data.labels.label_map import LabelMap
+from spinmark_data.preprocess.grid import TargetGrid, as_shape
+from spinmark_data.preprocess.resample_labels import resample_labels
 
 # Voxels that the corners of the two grids may be apart and still be one grid: files round affines.
 _SAME = 0.05
@@ -55,9 +56,8 @@ def onto_scan(
     if apart < _SAME and (steps.sum(0) == 1).all() and (steps.sum(1) == 1).all():
         out = _moved(label_map.labels, whole.astype(np.int64), shape)
     else:
-        out = ndimage.affine_transform(
-            label_map.labels, to_label, output_shape=tuple(shape), order=0, mode="grid-constant"
-        )
+        target = TargetGrid(shape=as_shape(shape), affine=affine)
+        out = resample_labels(label_map.labels, label_map.affine, target).values
         issues.append("another grid than the scan's: each voxel took the nearest label")
     return (mirror(out, affine) if mirrored else out), issues
 

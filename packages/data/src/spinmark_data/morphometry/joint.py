@@ -1,17 +1,15 @@
-"""A label map as a right knee in millimetres, and boxes around structures."""
+"""A label map as a right knee in millimetres."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from spinmark_data.errors import InputError
 from spinmark_data.ingest.geometry import lps_axes
-
-Box = tuple[slice, slice, slice]
+from spinmark_data.labels.box import Box
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,42 +89,3 @@ class Joint:
         )
         voxel = abs(float(np.linalg.det(self.affine[:3, :3])))
         return {name: float(counts[code]) * voxel for name, code in self.codes.items()}
-
-
-def joint_box(
-    labels: NDArray[Any],
-    affine: NDArray[np.float64],
-    margin_mm: float,
-    codes: Collection[int] | None = None,
-) -> Box:
-    """The voxels that hold all labels and a margin around them, within the array.
-
-    Args:
-        labels: Codes `(z, y, x)`.
-        affine: `(4, 4)` of the array to millimetres; only its spacing counts.
-        margin_mm: Millimetres around, along each axis.
-        codes: Codes that count; all but 0 by default. For a joint crop give the cartilages: bones
-            reach the end of the field.
-
-    Returns:
-        Slices along z, y and x.
-
-    Raises:
-        InputError: No voxel is labelled.
-    """
-    if codes is None:
-        inside = labels > 0
-    else:
-        chosen = np.zeros(max(int(labels.max(initial=0)), *codes, 0) + 1, bool)
-        chosen[list(codes)] = True
-        inside = chosen[labels]
-    found = ndimage.find_objects(inside.astype(np.uint8))
-    if not found:
-        raise InputError("The label map labels no voxel, so there is no box around the joint.")
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    more = np.ceil(margin_mm / spacing - 1e-9).astype(int)
-    z, y, x = (
-        slice(max(0, part.start - int(m)), min(size, part.stop + int(m)))
-        for part, m, size in zip(found[0], more, labels.shape, strict=True)
-    )
-    return z, y, x

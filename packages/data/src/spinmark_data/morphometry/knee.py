@@ -36,7 +36,8 @@ def measure_knee(joint: Joint, config: MorphometryConfig | None = None) -> dict[
         mm, denuded shares from 0 to 1.
 
     Raises:
-        InputError: The label map has no structure of a knee, or its sides are swapped.
+        InputError: The label map has no structure of a knee, its sides are swapped, or a cartilage
+            is thicker than what is looked for.
     """
     config = config or MorphometryConfig()
     volumes = joint.volumes()
@@ -76,15 +77,20 @@ def _parts(region: str, plate: Cover, frame: KneeFrame, config: MorphometryConfi
 def _thickness(
     plate: Cover, name: str, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]
 ) -> dict[str, float]:
-    """Measures of one region of a plate, each point weighted by its area."""
-    area, thickness = plate.area_mm2[chosen], plate.thickness_mm[chosen]
+    """Measures of one region of a plate, each point weighted by its area.
+
+    Of the few points whose thickness is not known, the area counts and nothing else.
+    """
+    whole = float(plate.area_mm2[chosen].sum())
+    known = chosen & ~np.isnan(plate.thickness_mm)
+    area, thickness = plate.area_mm2[known], plate.thickness_mm[known]
     total = float(area.sum())
     if total <= 0:
-        return {f"TAB_{name}": 0.0}
+        return {f"TAB_{name}": whole}
     order = np.argsort(thickness, kind="stable")
     below = np.cumsum(area[order]) / total
     return {
-        f"TAB_{name}": total,
+        f"TAB_{name}": whole,
         f"THC_{name}": float(area @ thickness) / total,
         f"THC05_{name}": float(thickness[order[int(np.searchsorted(below, 0.05))]]),
         f"DAB_{name}": float(area[thickness == 0].sum()) / total,

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from spinmark_data.errors import InputError
+from spinmark_data.labels.box import box_about
 from spinmark_data.morphometry.config import MorphometryConfig
 from spinmark_data.morphometry.frame import knee_frame
-from spinmark_data.morphometry.joint import Joint, joint_box
+from spinmark_data.morphometry.joint import Joint
 from spinmark_data.morphometry.knee import PLATES
-from spinmark_data.morphometry.surface import Field
+from spinmark_data.morphometry.surface import distances, smooth, surface
 from spinmark_data.morphometry.thickness import cover
 
 # Millimetres medial, inferior and posterior of the knee's origin that a field of view holds.
@@ -48,7 +48,8 @@ def shape_field(
         `(n,)`, the same points of the frame for each knee.
 
     Raises:
-        InputError: An unknown bone, or the label map does not hold it.
+        InputError: An unknown bone, or the label map does not hold it; or a tibial cartilage cannot
+            be measured.
     """
     config = config or MorphometryConfig()
     if bone not in _EXTENT:
@@ -58,19 +59,27 @@ def shape_field(
         raise InputError(f"The label map holds no {bone}.")
     plates = {name: cover(joint, *PLATES[name], config) for name in ("MT", "LT")}
     frame = knee_frame({name: found for name, found in plates.items() if found is not None})
-    part = joint.cut(joint_box(joint.labels, joint.affine, 2 * _CUT_MM, codes=[code]))
-    mask, spacing = part.mask(bone), part.spacing_mm
-    # Half a voxel each, since distances run between voxel centres.
-    outside = np.maximum(
-        ndimage.distance_transform_edt(~mask, sampling=spacing) - spacing.min() / 2, 0
-    )
-    inside = np.maximum(
-        ndimage.distance_transform_edt(mask, sampling=spacing) - spacing.min() / 2, 0
-    )
-    signed = Field(values=(outside - inside).astype(np.float32), affine=part.affine)
     lines = [np.arange(low, high + _STEP_MM / 2, _STEP_MM) for low, high in _EXTENT[bone]]
     at = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).reshape(-1, 3)
-    return np.clip(signed.at(at @ frame.axes + frame.origin), -_CUT_MM, _CUT_MM)
+    part = joint.cut(box_about(joint.labels, joint.affine, 2 * _CUT_MM, codes=[code]))
+    return _signed(part, bone, at @ frame.axes + frame.origin, config.smoothing_mm)
+
+
+def _signed(
+    part: Joint, bone: str, points: NDArray[np.float64], smoothing_mm: float
+) -> NDArray[np.float32]:
+    """Distance of points `(n, 3)` from a bone's surface, negative inside, cut off.
+
+    From the triangles and not from voxel centres, which lie half a voxel beside the surface: another
+    half along each axis of a grid of oblong voxels.
+    """
+    to_index, shape = np.linalg.inv(part.affine), np.array(part.labels.shape)
+    index = points @ to_index[:3, :3].T + to_index[:3, 3]
+    # Past the field of view the bone goes on as at its edge.
+    held = np.clip(index, 0, shape - 1) @ part.affine[:3, :3].T + part.affine[:3, 3]
+    field = smooth(part.mask(bone), part.affine, smoothing_mm)
+    away = distances(surface(field), held, _CUT_MM)
+    return np.where(field.at(held) > 0.5, -away, away).astype(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)

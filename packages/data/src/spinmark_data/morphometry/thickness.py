@@ -14,11 +14,14 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
+from spinmark_data.errors import InputError
+from spinmark_data.labels.box import box_about
 from spinmark_data.morphometry.config import MorphometryConfig
-from spinmark_data.morphometry.joint import Joint, joint_box
+from spinmark_data.morphometry.joint import Joint
 from spinmark_data.morphometry.surface import Field, Surface, smooth, surface
 
 _STEP_MM = 0.25  # Between samples along a normal; the crossing is found between two of them.
+_MOST_THICK = 0.01  # Share of the covered area that may be thicker than what is looked for.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +32,8 @@ class Cover:
         points: Points of the bone's surface in mm, `(n, 3)`.
         normals: Unit normals away from the bone, `(n, 3)`.
         area_mm2: Area around each point.
-        thickness_mm: Thickness over each point, 0 where the bone is denuded.
+        thickness_mm: Thickness over each point, 0 where the bone is denuded; NaN where it is more
+            than the deepest that is looked for, or runs out of the field of view.
     """
 
     points: NDArray[np.float64]
@@ -39,11 +43,15 @@ class Cover:
 
 
 def cover(joint: Joint, bone: str, cartilage: str, config: MorphometryConfig) -> Cover | None:
-    """Measure one cartilage on its bone; None where either is absent, or they do not touch."""
+    """Measure one cartilage on its bone; None where either is absent, or they do not touch.
+
+    Raises:
+        InputError: More than 1 % of the covered area is thicker than `deepest_mm`.
+    """
     code = joint.codes.get(cartilage)
     if code is None or not (joint.labels == code).any() or not joint.mask(bone).any():
         return None
-    box = joint_box(joint.labels, joint.affine, config.deepest_mm, codes=[code])
+    box = box_about(joint.labels, joint.affine, config.deepest_mm, codes=[code])
     part = joint.cut(box)
     hard, soft = part.mask(bone), part.mask(cartilage)
     inner = smooth(hard, part.affine, config.smoothing_mm)
@@ -53,25 +61,32 @@ def cover(joint: Joint, bone: str, cartilage: str, config: MorphometryConfig) ->
         return None
     normals = smooth(hard, part.affine, config.normal_mm).outward(mesh.points)
     thickness = _along(outer, mesh.points, normals, config.deepest_mm)
-    middle = mesh.points + normals * (thickness / 2)[:, None]
-    thickness[(thickness < config.thinnest_mm) | ~_under(soft, hard, part.affine, middle)] = 0.0
-    whole = _filled(mesh, thickness > 0, config)
+    # Where a way did not end, its last point tells cartilage from a fold of the bone itself.
+    deep = np.where(np.isnan(thickness), config.deepest_mm, thickness / 2)
+    looked = mesh.points + normals * deep[:, None]
+    thickness[(thickness < config.thinnest_mm) | ~_under(soft, hard, part.affine, looked)] = 0.0
+    whole = _filled(mesh, thickness != 0, config)
     if not whole.any():
         return None
+    area, found = mesh.point_areas[whole], thickness[whole]
+    thick = np.isnan(found) & _in_field(part, looked[whole])
+    share = float(area[thick].sum() / area.sum())
+    if share > _MOST_THICK:
+        raise InputError(
+            f"{100 * share:.0f} % of the {cartilage} is thicker than {config.deepest_mm:g} mm; raise "
+            "deepest_mm, or correct the label map."
+        )
     return Cover(
-        points=mesh.points[whole],
-        normals=normals[whole],
-        area_mm2=mesh.point_areas[whole],
-        thickness_mm=thickness[whole],
+        points=mesh.points[whole], normals=normals[whole], area_mm2=area, thickness_mm=found
     )
 
 
 def _along(
     outer: Field, points: NDArray[np.float64], normals: NDArray[np.float64], deepest: float
 ) -> NDArray[np.float64]:
-    """Distance along each normal to where the field falls below one half; 0 where it never does."""
+    """Distance along each normal to where the field falls below one half; NaN where it never does."""
     distance = np.arange(0.0, deepest + _STEP_MM, _STEP_MM)
-    found = np.zeros(len(points))
+    found = np.full(len(points), np.nan)
     going = np.arange(len(points))
     before = np.maximum(outer.at(points), 0.5).astype(np.float64)
     for near, far in itertools.pairwise(distance):
@@ -84,6 +99,13 @@ def _along(
         if not len(going):
             break
     return found
+
+
+def _in_field(part: Joint, points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether points lie in the field of view, and not where its outermost voxels go on."""
+    to_index = np.linalg.inv(part.affine)
+    index = points @ to_index[:3, :3].T + to_index[:3, 3]
+    return np.asarray(((index > -0.5) & (index < np.array(part.labels.shape) - 0.5)).all(axis=1))
 
 
 def _under(

@@ -70,8 +70,8 @@ def correct_bias(
     """Divide a smooth multiplicative field out of a volume.
 
     N4 (Tustison et al. 2010, doi:10.1109/TMI.2010.2046908) of SimpleITK, on means of blocks of
-    voxels; its spline is then evaluated on the whole grid. One thread, so that the same volume gives
-    the same field.
+    voxels; its field there is then brought onto the whole grid by cubic B-splines. One thread, so that
+    the same volume gives the same field.
 
     Args:
         volume: `(z, y, x)`, finite; values below 0 count as 0 for the estimate.
@@ -103,11 +103,12 @@ def correct_bias(
     n4.SetNumberOfThreads(1)
     n4.SetMaximumNumberOfIterations(_ITERATIONS)
     n4.Execute(small, inside)
-    known = sitk.GetArrayFromImage(n4.GetLogBiasFieldAsImage(small))[part]
-    field = sitk.GetArrayFromImage(n4.GetLogBiasFieldAsImage(image))
+    log_field = n4.GetLogBiasFieldAsImage(small)
+    known = sitk.GetArrayFromImage(log_field)[part]
+    field = sitk.GetArrayFromImage(_onto(sitk, log_field, image))
     if not (np.isfinite(known).all() and np.isfinite(field).all()):
         raise InputError("N4 found no finite bias field; the volume has no smooth shading.")
-    # In air the spline follows nothing, and may run off.
+    # In air the field follows nothing, and may run off.
     np.clip(field, known.min(), known.max(), out=field)
     field -= known.mean()
     np.exp(field, out=field)
@@ -118,3 +119,17 @@ def _image(sitk: Any, values: NDArray[np.float32], spacing: tuple[float, float, 
     image = sitk.GetImageFromArray(values)
     image.SetSpacing(spacing[::-1])
     return image
+
+
+def _onto(sitk: Any, coarse: Any, image: Any) -> Any:
+    """A field of blocks on the grid of an image.
+
+    N4 would evaluate its spline over any grid as if that began and ended where the blocks' centres
+    do, which stretches the field by up to half a block at each end.
+    """
+    onto = sitk.ResampleImageFilter()
+    onto.SetReferenceImage(image)
+    onto.SetInterpolator(sitk.sitkBSpline)
+    # The outermost voxels lie past the outermost blocks' centres.
+    onto.UseNearestNeighborExtrapolatorOn()
+    return onto.Execute(coarse)

@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spinmark_data.errors import InputError
-from spinmark_data.ingest.geometry import spacing_of
-from spinmark_data.preprocess.grid import Shape, TargetGrid, target_grid
+from spinmark_data.labels.box import box_about
+from spinmark_data.preprocess.grid import Shape, TargetGrid, as_shape, target_grid
 from spinmark_data.preprocess.joint_centre import joint_centre
 
 CARTILAGES = (1, 2, 3, 4)
@@ -41,19 +40,11 @@ def label_box(
     Raises:
         InputError: The map has none of the labels.
     """
-    found = np.isin(labels, codes)
-    start, stop = [], []
-    for axis, step in enumerate(spacing_of(affine)):
-        (there,) = np.nonzero(found.any(axis=tuple(a for a in range(3) if a != axis)))
-        if not there.size:
-            raise InputError(f"The label map holds none of the codes {list(codes)}.")
-        extra = int(np.ceil(margin_mm / step - 1e-9))
-        start.append(int(there[0]) - extra)
-        stop.append(int(there[-1]) + 1 + extra)
-    z, y, x = (b - a for a, b in zip(start, stop, strict=True))
+    box = box_about(labels, affine, margin_mm, codes, within=False)
     moved = affine.copy()
-    moved[:3, 3] += affine[:3, :3] @ np.array(start, dtype=np.float64)
-    return TargetGrid(shape=(z, y, x), affine=moved)
+    moved[:3, 3] += affine[:3, :3] @ np.array([part.start for part in box], dtype=np.float64)
+    shape = as_shape(part.stop - part.start for part in box)
+    return TargetGrid(shape=shape, affine=moved)
 
 
 def label_grid(
@@ -79,7 +70,11 @@ def label_grid(
     box = label_box(labels, affine, codes=codes, margin_mm=0.0)
     middle = box.affine @ np.array([*((np.array(box.shape) - 1) / 2), 1.0])
     return target_grid(
-        _triple(labels), affine, spacing_mm=spacing_mm, target_shape=shape, centre_mm=middle[:3]
+        as_shape(labels.shape),
+        affine,
+        spacing_mm=spacing_mm,
+        target_shape=shape,
+        centre_mm=middle[:3],
     )
 
 
@@ -106,7 +101,7 @@ def joint_grid(
     """
     middle = joint_centre(volume, affine) + _TO_MIDDLE_MM
     return target_grid(
-        _triple(volume), affine, spacing_mm=spacing_mm, target_shape=shape, centre_mm=middle
+        as_shape(volume.shape), affine, spacing_mm=spacing_mm, target_shape=shape, centre_mm=middle
     )
 
 
@@ -118,8 +113,3 @@ def shape_of(size_mm: tuple[float, float, float], spacing_mm: tuple[float, float
     """
     z, y, x = (max(round(s / d), 1) for s, d in zip(size_mm, spacing_mm, strict=True))
     return z, y, x
-
-
-def _triple(volume: NDArray[Any]) -> Shape:
-    z, y, x = volume.shape
-    return int(z), int(y), int(x)

@@ -1,5 +1,6 @@
 """Where the voxels of a volume lie, and where they shall lie."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,7 +76,7 @@ def target_grid(
     wanted = np.where(np.abs(wanted - own) < 0.005, own, wanted)
     count = np.array(shape)
     if target_shape is None:
-        target_shape = _triple(np.maximum(np.rint(count * own / wanted), 1))
+        target_shape = as_shape(np.maximum(np.rint(count * own / wanted), 1))
     middle: NDArray[np.floating[Any]] = (count - 1) / 2
     if centre_mm is not None:
         middle = np.linalg.solve(affine[:3, :3], np.asarray(centre_mm) - affine[:3, 3])
@@ -88,8 +89,9 @@ def target_grid(
     return TargetGrid(shape=target_shape, affine=moved)
 
 
-def _triple(values: NDArray[np.float64]) -> Shape:
-    z, y, x = (int(value) for value in values)
+def as_shape(counts: Iterable[Any]) -> Shape:
+    """Three whole numbers, along (z, y, x)."""
+    z, y, x = (int(count) for count in counts)
     return z, y, x
 
 

@@ -20,7 +20,7 @@ from scipy.ndimage import (
 
 from spinmark_data.errors import InputError
 from spinmark_data.ingest.geometry import lps_axes
-from spinmark_data.preprocess.grid import target_grid
+from spinmark_data.preprocess.grid import as_shape, target_grid
 from spinmark_data.preprocess.intensity import tissue_mask
 from spinmark_data.preprocess.resample import resample
 
@@ -51,7 +51,7 @@ def joint_centre(volume: NDArray[Any], affine: NDArray[np.float64]) -> NDArray[n
     axes = lps_axes(affine)
     order = [axes.index(0), axes.index(2), axes.index(1)]
     turned = affine[:, [*order, 3]]
-    grid = target_grid(_triple(volume, order), turned, spacing_mm=_GRID_MM)
+    grid = target_grid(as_shape(volume.shape[axis] for axis in order), turned, spacing_mm=_GRID_MM)
     if grid.shape[1] * _GRID_MM[1] < 3 * _END_MM:
         raise InputError(
             f"The field of view is {grid.shape[1] * _GRID_MM[1]:.0f} mm along the limb; finding the "
@@ -71,11 +71,6 @@ def joint_centre(volume: NDArray[Any], affine: NDArray[np.float64]) -> NDArray[n
     z = float(around.sum(axis=1) @ np.arange(around.shape[0])) / total
     x = float(around.sum(axis=0) @ np.arange(around.shape[1])) / total
     return np.asarray((grid.affine @ np.array([z, float(y), x, 1.0]))[:3])
-
-
-def _triple(volume: NDArray[Any], order: list[int]) -> tuple[int, int, int]:
-    z, y, x = (int(volume.shape[axis]) for axis in order)
-    return z, y, x
 
 
 def _body(volume: Floats) -> NDArray[np.bool_]:

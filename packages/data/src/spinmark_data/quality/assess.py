@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from spinmark_data.cohort.reader import Cohort
 from spinmark_data.cohort.scan_map import map_scans
 from spinmark_data.errors import InputError
+from spinmark_data.ingest.geometry import lps_axes
 from spinmark_data.quality.batches import batch_effects
 from spinmark_data.quality.config import QualityConfig
 from spinmark_data.quality.duplicates import find_duplicates
@@ -73,6 +74,7 @@ def assess(
         done += counts[name]
     scans = pd.concat(parts, ignore_index=True)
     pairs = find_duplicates(scans, config.duplicate_bits)
+    scans = scans.drop(columns="right_left")
     wrong = pairs[pairs["verdict"] == "error"]
     copies = pd.concat([wrong["scan_id_a"], wrong["scan_id_b"]]).value_counts()
     scans["copies"] = scans["scan_id"].map(copies).fillna(0).astype("int64")
@@ -96,10 +98,16 @@ def _measured(
     scheduler: Literal["threads", "processes", "synchronous"] | None,
     progress: Callable[[int, int], None] | None,
 ) -> pd.DataFrame:
-    rows, _, times = cohort.coordinates(sequence)
+    rows, affines, times = cohort.coordinates(sequence)
     dz, dy, dx = (float(s) for s in cohort.manifest["sequences"][sequence]["spacing_mm"][-3:])
     by_scan = {} if times is None else dict(zip(rows["scan_id"], times, strict=True))
-    measure = Measure(spacing_mm=(dz, dy, dx), modality=config.modality, echo_time_ms=by_scan)
+    right_left = np.array([lps_axes(affine).index(0) for affine in affines], dtype=np.int64)
+    measure = Measure(
+        spacing_mm=(dz, dy, dx),
+        modality=config.modality,
+        echo_time_ms=by_scan,
+        right_left={str(s): int(a) for s, a in zip(rows["scan_id"], right_left, strict=True)},
+    )
     found = map_scans(
         cohort,
         sequence,
@@ -118,6 +126,7 @@ def _measured(
     places = rows[_PLACES].reset_index(drop=True)
     found.insert(1, "sequence", sequence)
     found.insert(2, "index", np.arange(len(rows)))
+    found["right_left"] = right_left
     return pd.concat([found.iloc[:, :3], places, found.iloc[:, 3:]], axis=1)
 
 

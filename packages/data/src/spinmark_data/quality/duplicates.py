@@ -62,21 +62,23 @@ def find_duplicates(scans: pd.DataFrame, limit: int) -> pd.DataFrame:
     """Pairs of scans that show one image.
 
     Args:
-        scans: A row a scan with `scan_id`, `subject_id`, `laterality`, `visit`, `voxels_sha256` and
-            `fingerprint` (empty where there is none).
+        scans: A row a scan with `scan_id`, `subject_id`, `laterality`, `visit`, `voxels_sha256`,
+            `fingerprint` (empty where there is none) and `right_left` (which of z, y and x runs along
+            right-left: 0, 1 or 2).
         limit: Bits of 512 in which copies may differ.
 
     Returns:
-        The columns `COLUMNS`, errors first. `kind` is `exact` (every voxel), `near` or `mirrored` (near, once
-        mirrored along z); `relation` is what differs: `subject`, `side`, `visit`, or `none` (rescans at one
-        visit, or two sequences); `verdict` is `information` for `none`, else `error`.
+        The columns `COLUMNS`, errors first. `kind` is `exact` (every voxel), `near` or `mirrored` (near,
+        once mirrored along right-left); `relation` is what differs: `subject`, `side`, `visit`, or `none`
+        (rescans at one visit, or two sequences); `verdict` is `information` for `none`, else `error`.
     """
     rows = scans[scans["fingerprint"].fillna("") != ""].reset_index(drop=True)
     if len(rows) < 2:
         return pd.DataFrame({name: pd.Series(dtype=object) for name in COLUMNS})
     found = words(rows["fingerprint"].tolist())
     straight = _table(rows, near_pairs(found, found, limit), "near")
-    turned = _table(rows, near_pairs(found, mirrored(found), limit), "mirrored")
+    other = mirrored(found, rows["right_left"].to_numpy(np.int64))
+    turned = _table(rows, near_pairs(found, other, limit), "mirrored")
     pairs = pd.concat([straight, turned], ignore_index=True)
     # A symmetric image is near both ways; the straight finding says more.
     pairs = pairs.drop_duplicates(["scan_id_a", "scan_id_b"])

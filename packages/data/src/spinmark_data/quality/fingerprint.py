@@ -1,8 +1,8 @@
 """A volume in 512 bits that brightness, noise and compression hardly change.
 
 The volume is averaged onto a small grid and Fourier's cosines are taken of it; the signs of the
-lowest frequencies are the fingerprint. Mirroring along z turns the sign of the odd frequencies, so
-that a mirrored copy is found without another look at it.
+lowest frequencies are the fingerprint. Mirroring along an axis turns the sign of its odd frequencies,
+so that a mirrored copy is found without another look at it.
 """
 
 import hashlib
@@ -50,10 +50,17 @@ def words(fingerprints: list[str]) -> Words:
     return np.frombuffer(raw, dtype=np.uint64).reshape(len(fingerprints), BITS // 64)
 
 
-def mirrored(found: Words) -> Words:
-    """Fingerprints `(n, 8)` of the same volumes mirrored along z."""
-    odd = np.unravel_index(_order(), (_GRID, _GRID, _GRID))[0] % 2 == 1
-    return found ^ np.frombuffer(np.packbits(odd).tobytes(), dtype=np.uint64)
+def mirrored(found: Words, axes: NDArray[np.int64]) -> Words:
+    """Fingerprints `(n, 8)` of the same volumes mirrored.
+
+    Args:
+        found: `(n, 8)`.
+        axes: `(n,)`, along which of z, y and x (0, 1 or 2) each is mirrored.
+    """
+    places = np.unravel_index(_order(), (_GRID, _GRID, _GRID))
+    odd = np.packbits(np.stack(places) % 2 == 1, axis=1)
+    turned: Words = odd.view(np.uint64)[axes]
+    return found ^ turned
 
 
 def exact(stored: NDArray[Any]) -> str:

@@ -35,11 +35,14 @@ class Measure:
         spacing_mm: Along z, y and x.
         modality: `auto` looks at the intensities of each scan.
         echo_time_ms: Times of each scan's echoes, by `scan_id`.
+        right_left: Which of z, y and x (0, 1 or 2) runs along right-left, by `scan_id`; z where
+            nothing is said.
     """
 
     spacing_mm: tuple[float, float, float]
     modality: Literal["auto", "mr", "ct"] = "auto"
     echo_time_ms: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    right_left: Mapping[str, int] = field(default_factory=dict)
 
     def __call__(self, stored: NDArray[Any], row: "pd.Series[Any]") -> Values:
         """Metrics of one scan.
@@ -49,11 +52,13 @@ class Measure:
             row: Its row of `Cohort.scans`.
         """
         # Both as acquired: one image under a left and a right joint is to be found.
-        acquired = np.flip(stored, axis=-3) if row["mirrored"] else stored
+        scan_id = str(row["scan_id"])
+        side = stored.ndim - 3 + self.right_left.get(scan_id, 0)
+        acquired = np.flip(stored, axis=side) if row["mirrored"] else stored
         first = acquired[0] if stored.ndim == 4 else acquired
         volume = first.astype(np.float32) * np.float32(row["scale"]) + np.float32(row["offset"])
         found = metrics(volume, self.spacing_mm, self.modality)
-        times = self.echo_time_ms.get(str(row["scan_id"]))
+        times = self.echo_time_ms.get(scan_id)
         if stored.ndim == 4 and times is not None:
             body = body_mask(volume, modality_of(volume))
             found["echoes_wrong"] = slices.wrong_echoes(acquired, body, times)

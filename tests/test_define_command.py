@@ -11,6 +11,8 @@ from PIL import Image
 
 from spinmark import artefacts
 from spinmark.__main__ import main
+from spinmark.commands.prognose import checked
+from spinmark.errors import InputError
 from spinmark_biomarkers.survival.data import SurvivalData
 from spinmark_data.cohort.reader import Cohort
 from spinmark_data.splits import read_split
@@ -127,6 +129,59 @@ def test_a_split_divides_only_the_analysed(
     ]
     assert main(["split", *words]) == 1
     assert "was made from another cohort" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_prognosis_and_its_report_take_the_definitions_outcomes(
+    demo: Path, definition: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = artefacts.read(demo / "prognosis", "prognosis")
+    common = [word for name in ("cohort", "phenotypes") for word in (f"--{name}", str(demo / name))]
+    common += ["--embeddings", record["config"]["embeddings"]]
+    made, chosen = tmp_path / "prognosis", ["--definition", str(definition)]
+    words = ["prognose", "--preset", "smoke", *common, *chosen, "--out", str(made)]
+    assert main(words) == 0
+    assert f"--definition {definition} --out report.html" in capsys.readouterr().out
+    used = artefacts.read(made, "prognosis")["inputs"]["definition"]
+    assert used == artefacts.content_hash(definition)
+    joints = set(pd.read_parquet(definition / "joints.parquet")["joint_id"])
+    assert set(pd.read_parquet(made / "risk.parquet").index) <= joints
+    report = ["report", *common, "--out", str(tmp_path / "report.html"), "--prognosis"]
+    assert main([*report, str(made), *chosen]) == 0
+    capsys.readouterr()
+    assert main([*report, str(made)]) == 1
+    assert "give that one as --definition" in capsys.readouterr().err
+    other = tmp_path / "other"
+    cohort = ["--cohort", str(demo / "cohort")]
+    assert main(["define", *cohort, "--out", str(other)]) == 0
+    assert main([*report, str(made), "--definition", str(other)]) == 1
+    assert "made with another definition" in capsys.readouterr().err
+
+
+def test_a_prognosis_without_fitting_outcomes_is_refused(
+    demo: Path, definition: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = artefacts.read(demo / "prognosis", "prognosis")
+    assert "definition" not in {**record["config"], **record["inputs"]}
+    common = [word for name in ("cohort", "phenotypes") for word in (f"--{name}", str(demo / name))]
+    common += ["--embeddings", record["config"]["embeddings"]]
+    report = ["report", *common, "--out", str(tmp_path / "report.html")]
+    words = [*report, "--prognosis", str(demo / "prognosis"), "--definition", str(definition)]
+    assert main(words) == 1
+    assert "leave --definition out" in capsys.readouterr().err
+    other = tmp_path / "other"
+    assert main(["define", "--cohort", str(demo / "cohort"), "--out", str(other)]) == 0
+    words = ["prognose", "--preset", "smoke", *common, "--out", str(tmp_path / "no")]
+    assert main([*words, "--definition", str(other)]) == 1
+    assert "has no endpoints" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
+def test_an_endpoint_with_more_causes_than_the_models_know_is_refused() -> None:
+    rows = pd.DataFrame({"endpoint": ["a", "a", "b"], "cause": ["event", "replacement", "death"]})
+    with pytest.raises(InputError, match="event, death and censored are accepted"):
+        checked(rows, "a")
+    assert checked(rows, "b") is rows
 
 
 def test_a_split_without_later_options_is_the_earlier_artefact(demo: Path) -> None:

@@ -1,12 +1,17 @@
 """`spinmark prognose --cohort COHORT --embeddings EMBEDDINGS --out PROGNOSIS`: ten-year risk."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spinmark import artefacts, cli
+from spinmark.commands.define import of_cohort
 from spinmark.errors import InputError
 from spinmark.progress import done, progress
 from spinmark_biomarkers.survival.config import PrognoseConfig
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MODELS = (
     ("clinical",),
@@ -26,6 +31,8 @@ class Prognose(PrognoseConfig):
         cohort: The cohort.
         embeddings: The embeddings.
         phenotypes: Frozen phenotypes; needed before outcomes are read.
+        definition: Take the joints that this definition left in, and its endpoints in place of the
+            cohort's outcomes.
         seed: Seed of chains and bootstrap.
         out: Where to write the prognosis.
     """
@@ -34,7 +41,50 @@ class Prognose(PrognoseConfig):
     embeddings: Path
     phenotypes: Path
     out: Path
+    definition: Path | None = None
     seed: int = 0
+
+
+def outcomes_of(definition: Path) -> "pd.DataFrame":
+    """The outcomes that a definition built.
+
+    Raises:
+        InputError: It built none.
+    """
+    import pandas as pd
+
+    path = definition / "endpoints" / "outcomes.parquet"
+    if not path.is_file():
+        raise InputError(
+            f"{definition}: has no endpoints; name some under `endpoints:` and run `spinmark define` again"
+        )
+    return pd.read_parquet(path)
+
+
+def _later(known_at: "pd.Series", definition: Path) -> "pd.Series":
+    """The later of the days at which phenotypes and a definition's joints were known, of joints of both."""
+    import numpy as np
+    import pandas as pd
+
+    joints = pd.read_parquet(definition / "joints.parquet").set_index("joint_id")["known_at"]
+    both = known_at.index.intersection(joints.index)
+    # maximum, not fmax: a day that is unknown stays unknown.
+    return pd.Series(np.maximum(known_at.loc[both], joints.loc[both]), index=both)
+
+
+def checked(outcomes: "pd.DataFrame", endpoint: str) -> "pd.DataFrame":
+    """Refuse an endpoint with other causes than the models know.
+
+    Raises:
+        InputError: There are such rows.
+    """
+    causes = set(outcomes.loc[outcomes["endpoint"] == endpoint, "cause"].astype(str))
+    if strange := sorted(causes - {"event", "death", "censored"}):
+        raise InputError(
+            f"endpoint '{endpoint}': has rows of the cause {strange}; event, death and censored are "
+            "accepted: define it with `replacement: censored` or `replacement: event`"
+        )
+    return outcomes
 
 
 def main(argv: list[str]) -> int:
@@ -45,6 +95,9 @@ def main(argv: list[str]) -> int:
     for kind in ("cohort", "embeddings", "phenotypes"):
         inputs[kind] = getattr(args, kind)
         artefacts.read(getattr(args, kind), kind)
+    if args.definition is not None:
+        of_cohort(args.definition, args.cohort)
+        inputs["definition"] = args.definition
 
     def write(folder: Path) -> None:
         from spinmark.designs import baseline_scans, designs
@@ -57,9 +110,16 @@ def main(argv: list[str]) -> int:
         cohort, embeddings = Cohort.open(args.cohort), open_embeddings(args.embeddings)
         frozen = read_phenotypes(args.phenotypes)
         known_at = frozen.known_at.set_index("joint_id")["known_at"]
-        outcomes = cohort.table("outcomes")
-        if not len(outcomes):
-            raise InputError(f"{args.cohort}: has no outcomes; ingest a release with OUTCOMES99")
+        if args.definition is None:
+            outcomes = cohort.table("outcomes")
+            if not len(outcomes):
+                raise InputError(
+                    f"{args.cohort}: has no outcomes; ingest a release with OUTCOMES99"
+                )
+        else:
+            outcomes = outcomes_of(args.definition)
+            known_at = _later(known_at, args.definition)
+        outcomes = checked(outcomes, args.endpoint)
         # A joint first scanned at a later visit would enter with what was not known at the origin.
         covariates = {
             name: frame[frame.index.isin(known_at.index)]
@@ -72,10 +132,19 @@ def main(argv: list[str]) -> int:
             )
         write_prognosis(folder, result)
 
-    made = artefacts.make(args.out, "prognosis", write, config=args, inputs=inputs)
+    made = artefacts.make(args.out, "prognosis", write, config=_settings(args), inputs=inputs)
+    defined = "" if args.definition is None else f"--definition {args.definition} "
     return done(
         f"{args.out}: cumulative incidence, metrics and diagnostics of {len(MODELS)} models",
         f"spinmark report --cohort {args.cohort} --embeddings {args.embeddings} "
-        f"--phenotypes {args.phenotypes} --prognosis {args.out} --out report.html",
+        f"--phenotypes {args.phenotypes} --prognosis {args.out} {defined}--out report.html",
         fresh=made.fresh,
     )
+
+
+def _settings(args: Prognose) -> dict[str, object]:
+    """The options; a prognosis without a definition is the same as one made before there were any."""
+    settings = asdict(args)
+    if args.definition is None:
+        del settings["definition"]
+    return settings

@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from spinmark import artefacts, cli
+from spinmark.commands.define import of_cohort
+from spinmark.commands.prognose import outcomes_of
+from spinmark.errors import InputError
 from spinmark.files import write_whole
 from spinmark.progress import done
 
@@ -18,6 +21,7 @@ class Report:
         embeddings: The embeddings that the phenotypes came from.
         phenotypes: The phenotypes.
         prognosis: The prognosis.
+        definition: The definition that the prognosis was made with, if there was one.
         evaluation: The evaluation against a phantom's truth.
         out: The HTML file.
     """
@@ -27,6 +31,7 @@ class Report:
     embeddings: Path | None = None
     phenotypes: Path | None = None
     prognosis: Path | None = None
+    definition: Path | None = None
     evaluation: Path | None = None
     out: Path
 
@@ -34,10 +39,11 @@ class Report:
 def main(argv: list[str]) -> int:
     """Run the command."""
     args = cli.parse("report", Report, argv)
-    kinds = ("cohort", "embeddings", "phenotypes", "prognosis", "evaluation")
+    kinds = ("cohort", "embeddings", "phenotypes", "prognosis", "definition", "evaluation")
     paths = {kind: path for kind in kinds if (path := getattr(args, kind)) is not None}
     for kind, path in paths.items():
         artefacts.read(path, kind)
+    _check_definition(args)
     from spinmark.report import sections
     from spinmark.report.page import render
     from spinmark_data.cohort.reader import Cohort
@@ -54,7 +60,8 @@ def main(argv: list[str]) -> int:
         vectors, found = open_embeddings(args.embeddings), read_phenotypes(args.phenotypes)
         parts += sections.phenotype_section(cohort, vectors, found, vectors.attrs["sequence"])
         if args.prognosis is not None:
-            outcomes = cohort.table("outcomes")
+            defined = args.definition
+            outcomes = cohort.table("outcomes") if defined is None else outcomes_of(defined)
             parts.append(sections.prognosis_section(args.prognosis, outcomes, found))
     if args.evaluation is not None:
         parts.insert(1, sections.evaluation_section(args.evaluation))
@@ -67,3 +74,28 @@ def main(argv: list[str]) -> int:
     )
     write_whole(args.out, render("spinmark report", banner, parts))
     return done(f"{args.out} ({args.out.stat().st_size / 1e6:.1f} MB, opens offline)", None)
+
+
+def _check_definition(args: Report) -> None:
+    """See to it that outcomes are drawn of the endpoint that the prognosis was made from.
+
+    Raises:
+        InputError: The prognosis was made with another definition, with one that is not given, or
+            without any.
+    """
+    if args.definition is not None:
+        of_cohort(args.definition, args.cohort)
+    if args.prognosis is None:
+        return
+    used = artefacts.read(args.prognosis, "prognosis")["inputs"].get("definition")
+    if args.definition is None:
+        if used is not None:
+            raise InputError(
+                f"{args.prognosis}: was made with a definition; give that one as --definition"
+            )
+    elif used is None:
+        raise InputError(f"{args.prognosis}: was made without a definition; leave --definition out")
+    elif used != artefacts.content_hash(args.definition):
+        raise InputError(
+            f"{args.prognosis}: was made with another definition than {args.definition}"
+        )

@@ -197,18 +197,23 @@ def prognosis_section(folder: Path, outcomes: pd.DataFrame, phenotypes: Any) -> 
     first = pd.DataFrame({name: labels[name].to_numpy() for name in ("joint_id", "days", "label")})
     groups = first.sort_values("days").drop_duplicates("joint_id").set_index("joint_id")["label"]
     fullest = str(max(result.cif["model"].to_numpy(), key=len))
+    endpoint = str(result.cif.attrs["endpoint"])
+    lead = (
+        "Bayesian piecewise-exponential hazards with a frailty shared by a person's joints, death "
+        "competing. Fitted on training and validation subjects, scored on test subjects."
+    )
+    if endpoint == "replacement":
+        lead += " Replacement is also a decision: access, site, pain and surgeon play a part."
+    else:
+        lead += f" The endpoint is {endpoint}, as the definition says."
     return Section(
         key="prognosis",
         title="Ten-year prognosis",
-        lead=(
-            "Bayesian piecewise-exponential hazards with a frailty shared by a person's joints, death "
-            "competing. Fitted on training and validation subjects, scored on test subjects. "
-            "Replacement is also a decision: access, site, pain and surgeon play a part."
-        ),
+        lead=lead,
         pictures=[
             Picture(
                 figure=incidence_by_group(result, test, groups, model=fullest),
-                title="Cumulative incidence of replacement by phenotype, test subjects",
+                title=f"Cumulative incidence of {endpoint} by phenotype, test subjects",
                 method=f"Model {fullest}: mean prediction and mean of the joints' 95 % intervals; "
                 "dotted steps are Aalen-Johansen estimates.",
                 caveat="Association, not cause. The grey part extrapolates beyond the follow-up.",

@@ -382,6 +382,51 @@ def test_a_criterion_at_a_later_visit_is_known_only_then() -> None:
     }  # fmt: skip
 
 
+def test_a_joint_is_known_from_the_first_scan_that_is_analysed() -> None:
+    found = define(small_cohort(), DefinitionConfig())
+    known = dict(zip(found.joints["joint_id"], found.joints["known_at"], strict=True))
+    # 1000003:R has its only scan at V03, a visit that its row in `joints` dates.
+    assert known.pop("1000003:R") == 730.0
+    assert set(known.values()) == {0.0}
+    found = define(small_cohort(), DefinitionConfig(visits=["V03"], scans_required=False))
+    assert set(found.joints["known_at"]) == {0.0}
+
+
+def test_who_was_not_seen_at_a_later_visit_is_known_at_its_median_day() -> None:
+    cohort = small_cohort()
+    joints = cohort.table("joints")
+    gone = (joints["joint_id"] == "1000002:R") & (joints["visit"] == "V03")
+    tables = {name: cohort.table(name) for name in COLUMNS}
+    fewer = FrameCohort({**tables, "joints": joints[~gone]})
+    rule = Criterion(name="worse", exclude="XRKL @ V03 > 3", if_missing="include")
+    config = DefinitionConfig(criteria=[rule], scans_required=False)
+    assert set(define(fewer, config).joints["known_at"]) == {730.0}
+    # The visit has no row of a joint: those of people tell. And then nobody's.
+    undated = joints.assign(days=np.where(joints["visit"] == "V03", np.nan, joints["days"]))
+    people = FrameCohort({**tables, "joints": undated})
+    assert set(define(people, config).joints["known_at"]) == {720.0}
+    nobody = FrameCohort({**tables, "joints": undated, "visits": VISITS[VISITS["visit"] == "V00"]})
+    assert define(nobody, config).joints["known_at"].isna().all()
+
+
+def test_an_undated_cohort_of_one_visit_was_seen_at_enrolment() -> None:
+    scans = pd.DataFrame([("1000001", "R", "base")], columns=["subject_id", "laterality", "visit"])
+    found = define(FrameCohort({}, {"DESS": scans}), DefinitionConfig(visit="base"))
+    assert list(found.joints["known_at"]) == [0.0]
+    twice = pd.concat([scans, scans.assign(visit="6m")], ignore_index=True)
+    found = define(FrameCohort({}, {"DESS": twice}), DefinitionConfig(visit="base"))
+    assert found.joints["known_at"].isna().all()
+
+
+def test_a_person_is_judged_by_a_joint_that_has_gone_before() -> None:
+    rules = [Criterion(name="prosthesis", exclude="reason(XRKL) == '.P'"),
+             Criterion(name="any prosthesis", unit="subject", exclude="reason(XRKL) == '.P'")]  # fmt: skip
+    found = define(small_cohort(), DefinitionConfig(criteria=rules, scans_required=False))
+    assert "1000002" not in set(found.joints["subject_id"])
+    step = found.flow.set_index("step").loc["any prosthesis"]
+    assert (step["excluded_subjects"], step["excluded_joints"]) == (1, 1)
+
+
 def test_scans_are_judged_by_columns_from_outside() -> None:
     cohort = small_cohort()
     ids = cohort.scans("SAG_3D_DESS")["scan_id"]

@@ -178,7 +178,9 @@ def test_replacement_and_death_end_follow_up(
 
 
 def test_a_death_stands_on_both_joints_and_a_replacement_on_its_own() -> None:
-    readings = {"1000001:R": {"XRKL": [0, 0, 0, 0]}, "1000001:L": {"XRKL": [0, 0, 0, 0]}}
+    # Somebody else is seen once more: the visits go on.
+    readings = {"1000001:R": {"XRKL": [0, 0, 0, 0]}, "1000001:L": {"XRKL": [0, 0, 0, 0]},
+                "1000002:R": {"XRKL": [0, 0, 0, 0, 0]}, "1000002:L": {"XRKL": [0, 0, 0, 0, 0]}}  # fmt: skip
     # The right knee has no row: the death is known of the left.
     found = build(readings, "radiographic_incidence",
                   outcomes=outcome_rows(("1000001:L", 1200.0, 1200.0, "death")))  # fmt: skip
@@ -205,6 +207,24 @@ def test_a_prosthesis_on_a_radiograph_ends_follow_up() -> None:
     assert row(found) == (0, 730, 1095, "event")
 
 
+def test_a_prosthesis_is_dated_from_the_film_before_and_by_what_is_recorded() -> None:
+    missing = pd.DataFrame(
+        [("1000001", "R", "V05", "XRKL", ".P")], columns=list(COLUMNS["missing"])
+    )
+    # No film at V03: what was felt there may be of a prosthesis.
+    readings = {JOINT: {"XRKL": [0, 0, NAN, NAN], "WOMKP": [2, 2, 9, 9]},
+                "1000002:R": {"XRKL": [0, 0, 0, 0], "WOMKP": [2, 2, 2, 2]}}  # fmt: skip
+    options = {"replacement": "event"}
+    found = build(readings, "womac_pain_worsening", options, tables={"missing": missing})
+    assert row(found) == (0, 365, 1095, "event")
+    assert set(found.outcomes["ended_by"]) == {"replacement", "last reading"}
+    # The record says between 200 and 800, the films between 365 and 1095.
+    recorded = outcome_rows((JOINT, 200.0, 800.0, "event"))
+    found = build(readings, "womac_pain_worsening", options, outcomes=recorded,
+                  tables={"missing": missing})  # fmt: skip
+    assert row(found) == (0, 365, 800, "event")
+
+
 def test_replacement_is_taken_over_and_its_gaps_told() -> None:
     outcomes = outcome_rows((JOINT, 800.0, 800.0, "event"), ("1000001:L", 2000.0, INF, "censored"))
     readings = {name: {"XRKL": [0, 0]} for name in (JOINT, "1000001:L", "1000002:R")}
@@ -226,8 +246,9 @@ def test_replacement_is_taken_over_and_its_gaps_told() -> None:
     [
         (0.0, (0, 365, 1460, "event")),
         (365.0, (365, 365, 1460, "event")),
-        (400.0, "may have been met before the definition was known"),
-        (1460.0, "met, or follow-up ended, before the definition was known"),
+        (400.0, "never read as free of it once the definition was known"),
+        (1460.0, "met before the definition was known"),
+        (NAN, "the day on which the definition was known is unknown"),
     ],
 )
 def test_no_time_counts_before_the_definition_was_known(known_at: float, expected: object) -> None:
@@ -238,7 +259,55 @@ def test_no_time_counts_before_the_definition_was_known(known_at: float, expecte
 def test_who_is_censored_before_the_definition_was_known_has_no_row() -> None:
     joints = pd.DataFrame({"joint_id": [JOINT], "known_at": [500.0]})
     found = build({JOINT: {"XRKL": [0, 0]}}, "radiographic_incidence", joints=joints)
-    assert row(found) == "follow-up ended before the definition was known"
+    assert row(found) == "never read as free of it once the definition was known"
+
+
+@pytest.mark.parametrize(
+    ("known_at", "expected"),
+    [
+        (300.0, (365, 730, 1460, "event")),
+        (500.0, (730, 730, 1460, "event")),
+        (800.0, "never read as free of it once the definition was known"),
+    ],
+)
+def test_a_joint_enters_at_the_first_reading_from_then_on(
+    known_at: float, expected: object
+) -> None:
+    joints = pd.DataFrame({"joint_id": [JOINT], "known_at": [known_at]})
+    readings = {"XRKL": [0, 1, 0, NAN, 2]}
+    assert row(build({JOINT: readings}, "radiographic_incidence", joints=joints)) == expected
+
+
+@pytest.mark.parametrize(
+    ("known_at", "expected"),
+    [
+        (0.0, (0, 800, 800, "event")),
+        (500.0, (500, 800, 800, "event")),
+        (800.0, "met, or follow-up ended, before the definition was known"),
+        (NAN, "the day on which the definition was known is unknown"),
+    ],
+)
+def test_a_copied_row_of_an_exact_day_begins_on_the_day(known_at: float, expected: object) -> None:
+    joints = pd.DataFrame({"joint_id": [JOINT], "known_at": [known_at]})
+    outcomes = outcome_rows((JOINT, 800.0, 800.0, "event"))
+    found = build({JOINT: READ}, "replacement", outcomes=outcomes, joints=joints)
+    assert row(found) == expected
+
+
+def test_a_late_reading_of_one_joint_prolongs_nobody_elses_follow_up() -> None:
+    seen = {f"100000{at}:R": {"XRKL": [0, 0, 0]} for at in range(1, 6)}
+    late = {"1000006:R": {"XRKL": [0, 0, 0, 0, 0]}}
+    outcomes = outcome_rows((JOINT, 700.0, 700.0, "death"), ("1000002:R", 900.0, 900.0, "death"))
+    found = build({**seen, **late}, "radiographic_incidence", outcomes=outcomes)
+    assert row(found) == (0, 700, 700, "death")
+    assert row(found, "1000002:R") == (0, 730, INF, "censored")
+    assert row(found, "1000006:R") == (0, 1460, INF, "censored")
+
+
+def test_who_dies_after_the_only_visit_has_no_follow_up() -> None:
+    outcomes = outcome_rows((JOINT, 100.0, 100.0, "death"))
+    found = build({JOINT: {"XRKL": [0]}}, "radiographic_incidence", outcomes=outcomes)
+    assert row(found) == "no follow-up after entry"
 
 
 def test_weights_are_those_of_the_sample() -> None:
@@ -249,6 +318,21 @@ def test_weights_are_those_of_the_sample() -> None:
     with pytest.raises(InputError, match="WT of 1 joints is no number above 0"):
         build({JOINT: READ}, "radiographic_incidence", options,
               tables={"subjects": subjects.assign(WT=0.0)})  # fmt: skip
+
+
+def test_only_joints_with_a_row_need_a_weight() -> None:
+    subjects = pd.DataFrame({"subject_id": ["1000001", "1000002"], "WT": [3.5, NAN]})
+    readings = {JOINT: READ, "1000002:R": {"XRKL": [3, 3]}}
+    found = build(
+        readings, "radiographic_incidence", {"weight": "WT"}, tables={"subjects": subjects}
+    )
+    assert found.outcomes[["joint_id", "weight"]].to_numpy().tolist() == [[JOINT, 3.5]]
+
+
+@pytest.mark.parametrize("day", [0.0, -1.0, NAN])
+def test_a_cut_has_to_be_after_enrolment(day: float) -> None:
+    with pytest.raises(InputError, match="a number above 0 is needed"):
+        build({JOINT: READ}, "radiographic_incidence", until_day=day)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -19,7 +18,7 @@ from spinmark_data.splits import (
     write_split,
 )
 from spinmark_data.splits_config import SplitConfig
-from spinmark_data.splits_forward import known_by, time_forward
+from spinmark_data.splits_forward import time_forward
 
 
 def cohort(n: int, sites: int = 3) -> pd.DataFrame:
@@ -259,18 +258,17 @@ def test_forward_options_go_together(options: dict[str, object], message: str) -
         SplitConfig(**options)  # type: ignore[arg-type]
 
 
-def test_outcomes_are_cut_at_the_day() -> None:
-    inf = np.inf
-    rows = pd.DataFrame(
-        [("a", 0.0, 200.0, 200.0, "event"), ("b", 0.0, 300.0, 500.0, "event"),
-         ("c", 0.0, 900.0, 900.0, "death"), ("d", 0.0, 350.0, inf, "censored"),
-         ("e", 0.0, 900.0, inf, "censored"), ("f", 500.0, 900.0, inf, "censored"),
-         ("g", 0.0, 0.0, 500.0, "event"), ("h", 0.0, 0.0, 400.0, "event")],
-        columns=["joint_id", "entry", "lower", "upper", "cause"],
-    )  # fmt: skip
-    assert known_by(rows, 400.0).to_numpy().tolist() == [
-        ["a", 0.0, 200.0, 200.0, "event"], ["b", 0.0, 300.0, inf, "censored"],
-        ["c", 0.0, 400.0, inf, "censored"], ["d", 0.0, 350.0, inf, "censored"],
-        ["e", 0.0, 400.0, inf, "censored"], ["h", 0.0, 0.0, 400.0, "event"],
-    ]  # fmt: skip
-    assert len(rows) == 8
+def test_visits_are_ordered_by_their_days() -> None:
+    subjects = cohort(60)
+    config = SplitConfig(forward_visit="12m")
+    split, scans = split_subjects(subjects, config), visits(subjects)
+    scans["visit"] = scans["visit"].map({"V00": "base", "V01": "6m", "V03": "12m"})
+    found = time_forward(scans, split, config)
+    assert set(found.loc[found["set"] == "test", "visit"]) == {"12m"}
+    assert set(found.loc[found["set"].isin(["train", "val"]), "visit"]) == {"base", "6m"}
+    undated = scans.assign(days=float("nan"))
+    with pytest.raises(InputError, match="the order of visits is unknown"):
+        time_forward(undated, split, config)
+    numbered = visits(subjects).assign(days=float("nan"))
+    found = time_forward(numbered, split, SplitConfig(forward_visit="V03"))
+    assert set(found.loc[found["set"] == "test", "visit"]) == {"V03"}

@@ -6,14 +6,20 @@ subjects, late ones of others) is used by neither side. Only where it is asked f
 training and validation subjects enter the test set, marked as `seen`.
 """
 
+import re
+
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from spinmark_data.errors import InputError
 from spinmark_data.splits import check_disjoint
 from spinmark_data.splits_config import SplitConfig
 
 SCAN_COLUMNS = ("scan_id", "subject_id", "visit", "days", "set", "fold", "seen", "why")
+
+# Visits of the OAI are numbered in order of time.
+_NUMBERED = re.compile(r"V\d\d")
 
 
 def time_forward(scans: pd.DataFrame, split: pd.DataFrame, config: SplitConfig) -> pd.DataFrame:
@@ -30,7 +36,8 @@ def time_forward(scans: pd.DataFrame, split: pd.DataFrame, config: SplitConfig) 
         of the scans.
 
     Raises:
-        InputError: No cut, subjects that the split does not hold, or a side that would stay empty.
+        InputError: No cut, visits whose order is unknown, subjects that the split does not hold, or a
+            side that would stay empty.
     """
     check_disjoint(split)
     found = scans.loc[:, ["scan_id", "subject_id", "visit", "days"]].merge(
@@ -56,22 +63,16 @@ def time_forward(scans: pd.DataFrame, split: pd.DataFrame, config: SplitConfig) 
     return found.loc[:, list(SCAN_COLUMNS)]
 
 
-def _late(
-    scans: pd.DataFrame, config: SplitConfig
-) -> tuple[
-    "np.ndarray[tuple[int], np.dtype[np.bool_]]", "np.ndarray[tuple[int], np.dtype[np.bool_]]"
-]:
+def _late(scans: pd.DataFrame, config: SplitConfig) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which scans lie at or after the cut, and for which that is unknown."""
     if config.forward_visit is not None:
-        visits = scans["visit"].astype(str)
-        known = sorted(visits.unique())
-        if config.forward_visit not in known:
+        order = _order(scans)
+        if config.forward_visit not in order:
             raise InputError(
-                f"forward_visit='{config.forward_visit}': no scan is of it; there are {known}."
+                f"forward_visit='{config.forward_visit}': no scan is of it; there are {list(order)}."
             )
-        # Visits are numbered in order of time: V00 to V14.
-        late = (visits >= config.forward_visit).to_numpy(dtype=bool)
-        return late, np.zeros(len(scans), dtype=bool)
+        places = scans["visit"].astype(str).map(order).to_numpy(dtype=np.float64)
+        return places >= order[config.forward_visit], np.zeros(len(scans), dtype=bool)
     if config.forward_day is None:
         raise InputError("A split forward in time needs forward_day or forward_visit.")
     days = scans["days"].to_numpy(dtype=np.float64)
@@ -79,22 +80,17 @@ def _late(
         return days >= config.forward_day, np.isnan(days)
 
 
-def known_by(outcomes: pd.DataFrame, day: float) -> pd.DataFrame:
-    """Outcomes cut at a day, so that a model fitted on early scans does not learn from later events.
-
-    An event or death that was complete by the day stays. Every other row is censored at the last day on
-    or before the cut on which nothing had happened; rows that had not begun or would be empty go.
-
-    Args:
-        outcomes: The cohort's `outcomes`.
-        day: The cut, in days since enrolment.
-
-    Returns:
-        Rows of the same columns.
-    """
-    rows = outcomes[outcomes["entry"] < day].copy()
-    open_at = ~((rows["cause"] != "censored") & (rows["upper"] <= day))
-    rows.loc[open_at, "lower"] = rows.loc[open_at, "lower"].clip(upper=day)
-    rows.loc[open_at, "upper"] = np.inf
-    rows.loc[open_at, "cause"] = "censored"
-    return rows[~open_at | (rows["lower"] > rows["entry"])].reset_index(drop=True)
+def _order(scans: pd.DataFrame) -> dict[str, float]:
+    """The place in time of each visit, in order: its median day, or else its number."""
+    visits = scans["visit"].astype(str)
+    names = sorted(visits.unique())
+    days = scans["days"].astype("float64").groupby(visits).median()
+    if days.notna().all():
+        return {str(name): float(day) for name, day in days.sort_values(kind="stable").items()}
+    if unnumbered := [name for name in names if not _NUMBERED.fullmatch(name)]:
+        undated = sorted(days.index[days.isna()])
+        raise InputError(
+            f"forward_visit: no scan at {undated} has a day, and {unnumbered} are not numbered like "
+            "V00 and V03, so that the order of visits is unknown; fill in the column days."
+        )
+    return {name: float(place) for place, name in enumerate(names)}

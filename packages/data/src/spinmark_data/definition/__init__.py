@@ -5,5 +5,6 @@
 - `variables`: the variables of a cohort at joints and scans, for conditions to be asked of.
 - `frames`: a cohort of frames in memory.
 - `apply`: the analysed joints and scans, and the counted flow that led to them.
+- `known`: from which day on a joint is known to be among the analysed
 - `figure`: the flow as boxes and arrows.
 """

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from spinmark_data.definition.config import Criterion, DefinitionConfig
 from spinmark_data.definition.expression import Truth, parse
+from spinmark_data.definition.known import known_at
 from spinmark_data.definition.variables import CohortRows, ScanTables, Variables, nearest
 from spinmark_data.errors import InputError
 
@@ -27,8 +28,8 @@ class Defined:
     """Who is analysed, and how they were arrived at.
 
     Args:
-        joints: `joint_id`, `subject_id`, `laterality` and `known_at` of the analysed joints: the last
-            day that a criterion looked at. Time before it must not count as follow-up.
+        joints: `joint_id`, `subject_id`, `laterality` and `known_at` of the analysed joints: the day from
+            which on a joint is known to be one of them. Time before it must not count as follow-up.
         scans: The analysed scans, with the columns of `Cohort.scans`, `sequence` and `index`.
         flow: One row a step, in order. `n` and `excluded` count `unit`; `subjects`, `joints` and `scans`
             are left after the step, `excluded_*` went in it, `unknown` of them for a missing cell.
@@ -123,7 +124,9 @@ def define(
         gone.append(_gone(criterion.unit, members, found.gone, criterion.name, reason))
         members = after
     members = _select_scans(members, config, flow, gone)
-    joints = members.joints.assign(known_at=_known_at(variables, members.joints, config))
+    joints = members.joints.assign(
+        known_at=known_at(variables, members.joints, members.scans, config)
+    )
     return Defined(
         joints=joints.reset_index(drop=True),
         scans=members.scans.reset_index(drop=True),
@@ -199,6 +202,9 @@ def _verdict(
     expression = parse(criterion.include or criterion.exclude)
     of_scan = criterion.unit == "scan"
     frame = members.scans if of_scan else members.joints
+    if criterion.unit == "subject":
+        # A person is judged by both joints, one that has gone before as well.
+        frame = variables.joints[variables.joints["subject_id"].isin(set(frame["subject_id"]))]
     at = criterion.visit or (None if of_scan else visit)
     truth = expression.evaluate(CohortRows(variables, frame, at, of_scan=of_scan))
     units = frame[_ID[criterion.unit]].astype(str).to_numpy(dtype=object)
@@ -261,20 +267,3 @@ def _select_scans(
             members = after
     flow.append(_row("analysed", "joint", members, members, "", 0))
     return members
-
-
-def _known_at(
-    variables: Variables, joints: pd.DataFrame, config: DefinitionConfig
-) -> NDArray[np.float64]:
-    """The last day at which a criterion looked, by joint; 0 where all look at enrolment."""
-    visits = {config.visit}
-    for criterion in config.criteria:
-        visits |= {criterion.visit} - {""}
-        named = parse(criterion.include or criterion.exclude).variables
-        visits |= {variable.visit for variable in named if variable.visit}
-    latest = np.zeros(len(joints))
-    for visit in sorted(visits - {"V00"}):
-        rows = CohortRows(variables, joints, visit)
-        days = rows.column("days", None).to_numpy(dtype=float)
-        latest = np.fmax(latest, days)
-    return latest

@@ -25,7 +25,7 @@ class Criterion:
         unit: What goes: `subject` (with both joints), `joint` or `scan`.
         visit: The visit whose values count; by default the definition's, and for scans their own.
         joints: For the unit `subject`, whether the condition holds for a person if it holds for `any`
-            of the joints or for `all`.
+            of the joints or for `all`. Joints that earlier rules dropped are looked at too.
         if_missing: What becomes of units for which the condition is unknown, as a cell is missing:
             `include` keeps them, `exclude` drops them, `refuse` stops with a count.
     """

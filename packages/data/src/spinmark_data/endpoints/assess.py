@@ -54,6 +54,21 @@ class Assessed:
         spans = [locate(self.entry, joint.days, part.states, part.confirm) for part in self.parts]
         return last_of(spans)
 
+    def enter(self, joint: Joint, known_at: float) -> float:
+        """The first day from `known_at` on with a reading of the endpoint not being met yet.
+
+        Whoever enters between two readings is only there because the later one came (immortal time).
+
+        Returns:
+            A day; NaN where there is no such reading.
+        """
+        found = []
+        for part in self.parts:
+            _, upper = locate(self.entry, joint.days, part.states, part.confirm)
+            late = (joint.days >= known_at) & (joint.days > self.entry) & (joint.days < upper)
+            found += joint.days[late & (part.states == 0.0)].tolist()
+        return min(found, default=float("nan"))
+
 
 def _states(joint: Joint, met: Any, known: Any, visits: tuple[str, ...]) -> Floats:
     """States of readings at the visits that count; `met` is looked at where `known`."""
@@ -196,6 +211,13 @@ def variables_of(config: ReadConfig) -> tuple[str, ...]:
         return (config.grade, config.width, config.pain)
     assert isinstance(config, IncidenceConfig | KLProgressionConfig | JSWConfig | SymptomConfig)
     return (config.variable,)
+
+
+def visits_of(config: ReadConfig) -> tuple[str, ...]:
+    """The visits whose readings count; none where all do."""
+    if isinstance(config, FNIHConfig) and config.visits and config.pain_visits:
+        return (*config.visits, *config.pain_visits)
+    return () if isinstance(config, FNIHConfig) else config.visits
 
 
 def assess(joint: Joint, config: ReadConfig) -> Assessed | str:

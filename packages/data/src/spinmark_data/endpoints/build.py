@@ -8,16 +8,17 @@ import numpy as np
 import pandas as pd
 
 from spinmark_data.definition.variables import ScanTables, Variables, nearest
-from spinmark_data.endpoints.assess import assess, variables_of
+from spinmark_data.endpoints.assess import assess, variables_of, visits_of
 from spinmark_data.endpoints.config import EndpointConfig, ReadConfig, ReplacementConfig
 from spinmark_data.endpoints.intervals import Ended, end
-from spinmark_data.endpoints.readings import Joint, read_joints
+from spinmark_data.endpoints.readings import Joint, last_scheduled, read_joints
 from spinmark_data.errors import InputError
 from spinmark_data.ingest.tableset import COLUMNS
 
 OUTCOME_COLUMNS = (*COLUMNS["outcomes"], "ended_by")
 ELIGIBILITY_COLUMNS = ("joint_id", "endpoint", "subject_id", "laterality", "eligible", "reason")
 FLOW_COLUMNS = ("endpoint", *COLUMNS["flow"])
+_UNDATED = "the day on which the definition was known is unknown"
 _NUMBERS = ("entry", "lower", "upper", "weight")
 
 
@@ -27,7 +28,7 @@ class Endpoints:
 
     Args:
         outcomes: Rows after docs/schemas.md, and `ended_by` (`event`, `death`, `replacement`, `last
-            reading`); sorted by endpoint and joint.
+            reading`, `last contact`, `cut`); sorted by endpoint and joint.
         eligibility: Every joint and endpoint, with the reason where a joint has no row.
         flow: From all joints to those with a row, then what became of them, by endpoint.
     """
@@ -42,6 +43,7 @@ def build_endpoints(
     endpoints: Mapping[str, EndpointConfig],
     *,
     joints: pd.DataFrame | None = None,
+    until_day: float | None = None,
 ) -> Endpoints:
     """Build the outcomes of a cohort's joints.
 
@@ -50,11 +52,17 @@ def build_endpoints(
         endpoints: Definitions by the name under which the outcomes hold them.
         joints: Those to consider, with `joint_id` and, if it has it, `known_at`: the day from which
             on a joint's being among them is known, before which no time counts. All by default.
+        until_day: Build what was known by this day since enrolment: readings, replacements and deaths up
+            to it. For models that are fitted before the cut of a split forward in time.
 
     Raises:
-        InputError: A variable that the cohort does not have, a baseline visit at which it has no
-            reading, joints that it does not have, or weights that are no positive numbers.
+        InputError: An `until_day` of 0 or less, a variable that the cohort does not have, a baseline
+            visit at which it has no reading, joints that it does not have, or weights of joints with a
+            row that are no positive numbers.
     """
+    until = np.inf if until_day is None else until_day
+    if not until > 0:
+        raise InputError(f"until_day={until_day}: a number above 0 is needed.")
     variables = Variables(cohort)
     known = variables.joints.set_index("joint_id", drop=False)
     chosen = list(known.index) if joints is None else sorted(map(str, joints["joint_id"]))
@@ -74,10 +82,11 @@ def build_endpoints(
     rows: list[tuple[object, ...]] = []
     eligibility: list[tuple[object, ...]] = []
     for name, config in sorted(endpoints.items()):
-        found = _rows(cohort, variables, config, chosen)
-        weights = _weights(variables, config, name, known)
+        found = _rows(cohort, variables, config, chosen, late, until)
+        kept = [joint_id for joint_id in chosen if isinstance(found[joint_id], _Row)]
+        weights = _weights(variables, config, name, known.loc[kept])
         for joint_id in chosen:
-            row = _enter_late(found[joint_id], late.get(joint_id, 0.0))
+            row = found[joint_id]
             subject, side = whose[joint_id]
             refused = row if isinstance(row, str) else ""
             eligibility.append((joint_id, name, subject, side, not refused, refused))
@@ -100,20 +109,33 @@ class _Row:
 
 
 def _rows(
-    cohort: ScanTables, variables: Variables, config: EndpointConfig, joints: Sequence[str]
+    cohort: ScanTables,
+    variables: Variables,
+    config: EndpointConfig,
+    joints: Sequence[str],
+    late: Mapping[str, float],
+    until: float,
 ) -> dict[str, _Row | str]:
     if isinstance(config, ReplacementConfig):
-        return _copied(variables.outcomes, config.source, joints)
+        copied = _copied(variables.outcomes, config.source, joints)
+        return {
+            joint: _enter_late(_known_by(row, until), late.get(joint, 0.0))
+            for joint, row in copied.items()
+        }
     assert isinstance(config, ReadConfig)
     names = variables_of(config)
-    readings = list(read_joints(cohort, variables, names, joints))
+    readings = list(read_joints(cohort, variables, names, joints, until=until))
     for name in names:
         with_value = variables.visits_with(name, "joints")
         if config.baseline not in with_value:
             raise InputError(
                 f"baseline={config.baseline!r}: {name} has no value there but at {with_value}."
             )
-    return {joint.joint_id: _judge(joint, config) for joint in readings}
+    horizon = last_scheduled(readings, visits_of(config))
+    return {
+        joint.joint_id: _judge(joint, config, horizon, late.get(joint.joint_id, 0.0))
+        for joint in readings
+    }
 
 
 def _copied(outcomes: pd.DataFrame, source: str, joints: Sequence[str]) -> dict[str, _Row | str]:
@@ -138,27 +160,57 @@ def _copied(outcomes: pd.DataFrame, source: str, joints: Sequence[str]) -> dict[
     return found
 
 
-def _judge(joint: Joint, config: ReadConfig) -> _Row | str:
+def _judge(joint: Joint, config: ReadConfig, horizon: float, known_at: float) -> _Row | str:
     own = joint.own()
     found = assess(own, config)
     if isinstance(found, str):
         return found
-    span = found.span(own)
+    entry, (lower, upper) = found.entry, found.span(own)
+    if np.isnan(known_at):
+        return _UNDATED
+    if known_at > entry:
+        if upper <= known_at:
+            return "met before the definition was known"
+        entry = found.enter(own, known_at)
+        if np.isnan(entry):
+            return "never read as free of it once the definition was known"
     ended = end(
-        span,
+        (max(lower, entry), upper),
         joint.replaced,
         joint.death,
         replacement=config.replacement,
         max_gap_days=config.max_gap_days,
+        horizon=horizon,
     )
-    if (ended.upper if np.isfinite(ended.upper) else ended.lower) <= found.entry:
+    if (ended.upper if np.isfinite(ended.upper) else ended.lower) <= entry:
         return "no follow-up after entry"
-    return _Row(found.entry, ended)
+    return _Row(entry, ended)
+
+
+def _known_by(row: _Row | str, day: float) -> _Row | str:
+    """A copied row as it stood on a day: who had no event by then is censored.
+
+    Only for exact days: of an interval around the cut, nothing but its start is used.
+    """
+    if isinstance(row, str) or row.ended.upper <= day:
+        return row
+    if np.isinf(day):
+        return row
+    lower = min(row.ended.lower, day)
+    if lower <= row.entry:
+        return "no follow-up before the cut"
+    return _Row(
+        row.entry, Ended(lower, np.inf, "censored", "cut" if lower == day else "last contact")
+    )
 
 
 def _enter_late(row: _Row | str, known_at: float) -> _Row | str:
-    """Let a joint enter on the day from which on it is known to belong to the study."""
-    if isinstance(row, str) or not known_at > row.entry:
+    """Let a copied row begin on the day from which on the joint is known to belong to the study."""
+    if isinstance(row, str):
+        return row
+    if np.isnan(known_at):
+        return _UNDATED
+    if not known_at > row.entry:
         return row
     ended = row.ended
     if ended.upper <= known_at:
@@ -175,7 +227,7 @@ def _enter_late(row: _Row | str, known_at: float) -> _Row | str:
 def _weights(
     variables: Variables, config: EndpointConfig, name: str, joints: pd.DataFrame
 ) -> dict[str, float]:
-    if not config.weight:
+    if not config.weight or not len(joints):
         return {}
     table = variables.table_of(config.weight)
     if table not in ("subjects", "joints"):

@@ -57,9 +57,10 @@ class ReadConfig(EndpointConfig):
         replacement: What a replacement does that comes before the endpoint was seen. `censored`:
             follow-up ends at the last reading. `event`: it counts as the endpoint. `competing`: it
             stands as the cause `replacement`, for models that know more than one competing event.
-        max_gap_days: A death (or a competing replacement) later than this after the last reading is
+        max_gap_days: A death (or a replacement that counts) later than this after the last reading is
             left aside and the joint censored at the reading: the endpoint may have come first, unseen.
-            Two years by default, the longest time between radiographs in the OAI.
+            Two years by default, the longest time between radiographs in the OAI. So is one after the
+            last visit at which the endpoint was read.
     """
 
     baseline: str = "V00"

@@ -110,6 +110,7 @@ def end(
     *,
     replacement: str = "censored",
     max_gap_days: float = 730.5,
+    horizon: float = np.inf,
 ) -> Ended:
     """What became of a joint, given the interval of its endpoint and what may end follow-up first.
 
@@ -118,20 +119,24 @@ def end(
         replaced: When the joint was replaced, `(lower, upper]` in days, or None.
         death: When the person died, or None.
         replacement: `censored`, `event` or `competing`, as in `ReadConfig`.
-        max_gap_days: Longest time from the last reading to a death or replacement that competes.
+        max_gap_days: Longest time from the last reading to a death or replacement that counts.
+        horizon: The day on which reading ended. Those who live are censored at their last reading, so
+            that a death or replacement beyond it would be counted where nobody else is at risk.
     """
     lower, upper = span
     if np.isfinite(upper):
         return Ended(lower, upper, "event", "event")
+
+    def counts(terminal: Span) -> bool:
+        return terminal[1] <= horizon and terminal[1] - lower <= max_gap_days
+
     if replaced is not None:
-        if replacement == "event":
+        if replacement == "event" and counts(replaced):
             # Met at the latest when replaced, and unseen since the last reading.
             return Ended(lower, replaced[1], "event", "replacement")
-        if replacement == "competing" and replaced[1] - lower <= max_gap_days:
+        if replacement == "competing" and counts(replaced):
             return Ended(max(lower, replaced[0]), replaced[1], "replacement", "replacement")
         return Ended(lower, np.inf, "censored", "replacement")
-    if death is not None:
-        if death[1] - lower <= max_gap_days:
-            return Ended(max(lower, death[0]), death[1], "death", "death")
-        return Ended(lower, np.inf, "censored", "last reading")
+    if death is not None and counts(death):
+        return Ended(max(lower, death[0]), death[1], "death", "death")
     return Ended(lower, np.inf, "censored", "last reading")

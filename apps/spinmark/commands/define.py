@@ -30,12 +30,15 @@ class Define(DefinitionConfig):
             not that of one.
         scan_columns: A CSV or Parquet file with more columns of scans, such as image quality, and
             `scan_id`; criteria of the unit `scan` can ask for them.
+        until_day: Build outcomes from what was known by this day since enrolment, as the training
+            side of a split forward in time needs them.
     """
 
     cohort: Path
     out: Path
     endpoints: dict[str, dict[str, Any]] = field(default_factory=dict)
     scan_columns: Path | None = None
+    until_day: float | None = None
 
 
 def main(argv: list[str]) -> int:
@@ -58,7 +61,7 @@ def main(argv: list[str]) -> int:
         found = define(cohort, args, scan_columns=more)
         _write(folder, found, args.title)
         if chosen:
-            built = build_endpoints(cohort, chosen, joints=found.joints)
+            built = build_endpoints(cohort, chosen, joints=found.joints, until_day=args.until_day)
             _write_endpoints(folder / "endpoints", built, chosen)
 
     made = artefacts.make(args.out, KIND, write, config=args, inputs=inputs)

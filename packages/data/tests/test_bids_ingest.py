@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from spinmark_data.cohort.reader import Cohort
+from spinmark_data.errors import InputError
 from spinmark_data.export.bids import export_bids
+from spinmark_data.export.bids_names import scanner_fields
 from spinmark_data.ingest.config import IngestConfig
+from spinmark_data.ingest.dicom.known_words import VENDORS, vendor_of
 from spinmark_data.ingest.discover import discover
 from spinmark_data.ingest.own.bids_tables import read_bids_tables
 from spinmark_data.ingest.run import ingest
@@ -131,6 +134,32 @@ def test_its_tables(dataset: Path) -> None:
     )
     mapped = read_bids_tables(dataset.parent, ["ds"], mapping)
     assert mapped.subjects["HANDEDNESS"].tolist() == [1.0, 0.0]
+
+
+def test_an_id_that_cannot_name_a_scan_ends_the_ingest(dataset: Path) -> None:
+    about = {"Name": "x", "BIDSVersion": "1.8.0", "GeneratedBy": [{"Name": "spinmark"}]}
+    (dataset / "dataset_description.json").write_text(json.dumps(about))
+    (dataset / "participants.tsv").write_text("participant_id\tsubject_id\nsub-01\tA:../C\n")
+    with pytest.raises(InputError, match="1 values of subject_id hold ':'") as caught:
+        discover(dataset.parent)
+    assert "A:" not in str(caught.value)
+
+
+def test_days_that_are_no_finite_number_are_unknown(dataset: Path) -> None:
+    (dataset / "sub-01/sub-01_sessions.tsv").write_text("session_id\tdays\nses-a\tinf\n")
+    found = discover(dataset.parent)
+    assert {source.days for source in found.sources} == {None}
+
+
+@pytest.mark.parametrize("vendor", sorted(VENDORS))
+def test_every_vendor_of_the_ingest_goes_through_bids(vendor: str) -> None:
+    assert vendor_of(vendor) == vendor
+    fields = scanner_fields(f"{vendor} SIGNA HDxt 0a1b2c")
+    assert fields == {
+        "Manufacturer": vendor,
+        "ManufacturersModelName": "SIGNA HDxt",
+        "DeviceSerialNumber": "0a1b2c",
+    }
 
 
 @pytest.mark.parametrize("subfolder", [".", "inner"])

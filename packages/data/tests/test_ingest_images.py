@@ -1,4 +1,5 @@
 import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -288,3 +289,58 @@ def test_a_key_joins_headers_and_tables(tmp_path: Path) -> None:
     assert SECRET not in repr(record)
     for name, data in tree(tmp_path / "c").items():
         assert SECRET.encode() not in data, name
+
+
+def test_series_without_a_number_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    for seed, name in enumerate(("p/a", "p/b")):
+        series(tmp_path / "r" / name, seed, "RIGHT")
+        for file in (tmp_path / "r" / name).iterdir():
+            dataset = pydicom.dcmread(file)
+            del dataset.SeriesInstanceUID
+            pydicom.dcmwrite(file, dataset)
+    assert [s.name for s in find_sources(tmp_path / "r", IngestConfig()).sources] == ["p/a", "p/b"]
+    summary = ingest(tmp_path / "r", tmp_path / "c", IngestConfig(workers=1))
+    assert summary.scans == 2
+
+
+def test_links_to_nothing_and_to_folders_end_no_batch(tmp_path: Path) -> None:
+    series(tmp_path / "r/whole", 1, "RIGHT")
+    series(tmp_path / "r/cut", 2, "RIGHT")
+    series(tmp_path / "far", 3, "RIGHT")
+    last = tmp_path / "r/cut/004"
+    last.unlink()
+    last.symlink_to(tmp_path / "nowhere")
+    (tmp_path / "r/whole/notes.nii.gz").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "r/loop").symlink_to("loop")
+    (tmp_path / "r/linked").symlink_to(tmp_path / "far")
+    (tmp_path / "r/circle").symlink_to(tmp_path / "r")
+    os.mkfifo(tmp_path / "r/pipe")
+    for file in list((tmp_path / "r/whole").glob("001")):
+        file.rename(tmp_path / "moved")  # As git-annex keeps files: a link to a file is that file.
+        file.symlink_to(tmp_path / "moved")
+    seen = plan(tmp_path / "r", IngestConfig())
+    ingest(tmp_path / "r", tmp_path / "c", IngestConfig(workers=1))
+    cohort = Cohort.open(tmp_path / "c")
+    assert len(cohort.scans("SAG_3D_DESS")) == 1
+    issues = cohort.table("issues")
+    told = sorted(zip(issues["source"], issues["reason"], strict=True))
+    assert told == [
+        ("circle", "a link to a folder is not followed"),
+        ("cut", "1 files of its folder are links to nothing"),
+        ("cut/004", "a link to nothing"),
+        ("linked", "a link to a folder is not followed"),
+        ("loop", "a link to nothing"),
+        ("pipe", "no regular file"),
+        ("whole/notes.nii.gz", "a link to nothing"),
+    ]
+    assert sorted(seen.refused) == told
+
+
+def test_many_series_of_one_folder_have_names_of_their_own(tmp_path: Path) -> None:
+    for seed in range(3):
+        series(tmp_path / f"s{seed}", seed, "RIGHT")
+        for file in (tmp_path / f"s{seed}").iterdir():
+            (tmp_path / "r").mkdir(exist_ok=True)
+            file.rename(tmp_path / "r" / f"{seed}-{file.name}")
+    names = [source.name for source in find_sources(tmp_path / "r", IngestConfig()).sources]
+    assert names == ["0-001", "1-001", "2-001"]

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from spinmark_data.errors import InputError
+from spinmark_data.ingest.own.csv_text import read_cells
 from spinmark_data.ingest.own.tables import read_plain_tables
 from spinmark_data.ingest.own.template import template
 
@@ -77,7 +78,16 @@ def test_parquet_and_known_names_without_a_mapping(tmp_path: Path) -> None:
         (CSV, MAPPING.replace("demographic", "demografic"), "role is 'demografic'; accepted"),
         (CSV, MAPPING + "  gone: {}", r"no columns \['gone'\]"),
         (CSV, MAPPING.replace("WOMKP", "KRS12, role: symptom"), "but KRS12 is 'outcome'"),
-        (CSV.replace("left", "port"), MAPPING, r"laterality holds \['port'\]"),
+        (CSV.replace("left", "port"), MAPPING, "laterality has 1 cells such as 'aaaa'; acc"),
+        (CSV + "p3,right,base,0,m,4\n", MAPPING, "line 6 has 6 cells, the header 7"),
+        (CSV + "p3,right,base,0,m,4,x,y\n", MAPPING, "line 6 has 8 cells, the header 7"),
+        (CSV.replace("note", "sex"), MAPPING, r"\['sex'\] are the name of more than one column"),
+        (CSV + '"p3,right\n', MAPPING, "cannot be read: unexpected end of data"),
+        (CSV.replace("p2", "p2:R"), MAPPING, "1 values of subject_id hold ':'"),
+        (CSV.replace("p2", "../p2"), MAPPING, "1 values of subject_id hold ':'"),
+        (CSV.replace("p2", "p\t2"), MAPPING, "1 values of subject_id hold ':'"),
+        (CSV.replace("late", "1:2"), MAPPING, "1 values of visit hold ':'"),
+        ("", MAPPING, "t.csv is empty"),
         (CSV + "p2,right,base,0,m,4,\np2,right,base,0,m,5,\n", MAPPING, "with different values"),
         (CSV.splitlines()[0] + "\n", MAPPING, "has no rows"),
     ],
@@ -144,13 +154,106 @@ def test_outcomes_of_ones_own(tmp_path: Path) -> None:
         (ENDS, ENDPOINT.replace("yes: event", "yes: failure"), "codes must map cells to"),
         (ENDS, ENDPOINT.replace("after:", "since:"), r"has \['since'\]"),
         (ENDS.replace("died", "lost"), ENDPOINT, "1 cells of 'ended' are none of"),
-        (ENDS.replace("800,500", "800,900"), ENDPOINT, "1 joints end before they enter"),
+        (ENDS.replace("800,500", "800,900"), ENDPOINT, "1 joints were last clear before"),
+        (ENDS.replace("800,500", "n/a,500").replace("900", "x").replace("1200", "x")
+         .replace("400", "x"), ENDPOINT, r"time: no cell of the column 'last' is a number"),
         (ENDS + "p1,right,yes,901,,,\n", ENDPOINT, "1 joints have rows that end differently"),
     ],
 )  # fmt: skip
 def test_outcomes_that_cannot_be(tmp_path: Path, csv: str, mapping: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_plain_tables(*files(tmp_path, csv, mapping))
+
+
+def test_names_of_people_in_a_wrong_column_are_not_shown(tmp_path: Path) -> None:
+    names = ["Zuzana Novak", "Jan Zuk", "Ewa Lis", "Ola Kot", "Ula Bak"]
+    csv = "subject_id,laterality,AGE\n" + "".join(f"{k},{n},60\n" for k, n in enumerate(names))
+    (tmp_path / "t.csv").write_text(csv)
+    with pytest.raises(InputError, match="laterality has 5 cells such as") as caught:
+        read_plain_tables(tmp_path / "t.csv")
+    told = str(caught.value)
+    assert not any(part in told for name in names for part in name.split())
+    assert told.count("'aaa") <= 3
+
+
+def test_a_table_that_is_not_utf8_says_so(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes("subject_id,AGE\nM\u00fcller,60\n".encode("latin-1"))
+    with pytest.raises(InputError, match="is not UTF-8"):
+        read_plain_tables(tmp_path / "t.csv")
+
+
+def test_blank_lines_quotes_and_a_mark_at_the_start_are_read(tmp_path: Path) -> None:
+    rows = '\ufeffsubject_id,AGE,note\n\n1,60,"a, b\nc"\n  \n2,,""\n'
+    (tmp_path / "t.csv").write_text(rows, encoding="utf-8")
+    tables = read_plain_tables(tmp_path / "t.csv")
+    assert tables.visits["subject_id"].tolist() == ["1", "2"]
+    assert tables.visits["AGE"].tolist()[0] == 60
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.integers(1, 4).flatmap(
+        lambda width: st.lists(
+            st.lists(st.text("ab ,\"\n'\u00e9", max_size=4), min_size=width, max_size=width),
+            min_size=1, max_size=5,
+        )
+    )
+)  # fmt: skip
+def test_cells_come_back_as_they_were_written(tmp_path: Path, rows: list[list[str]]) -> None:
+    path = tmp_path / "t.csv"
+    frame = pd.DataFrame(rows, columns=[f"c{k}" for k in range(len(rows[0]))])
+    frame.to_csv(path, index=False, quoting=1)
+    header, read = read_cells(path)
+    assert header == list(frame)
+    assert [row for _, row in read if len(row) == 1 or "".join(row)] == [
+        row for row in rows if len(row) == 1 or "".join(row)
+    ]
+    # One cell more or less in the last line is never guessed at.
+    text = path.read_text(encoding="utf-8").removesuffix("\n")
+    path.write_text(text + ',""\n', encoding="utf-8")
+    with pytest.raises(InputError, match="cells, the header"):
+        read_cells(path)
+
+
+def test_an_outcome_needs_days_that_can_be_read_and_time_under_observation(tmp_path: Path) -> None:
+    csv = (
+        "subject_id,laterality,e,t,in\n1,R,1,900,\n2,R,1,n/a,\n3,R,0,0,\n4,R,1,100,100\n"
+        "5,R,0,50,x\n6,,0,70,\n7,R,,,\n"
+    )
+    mapping = "outcomes:\n  x: {event: e, time: t, entry: in}\n"
+    tables = read_plain_tables(*files(tmp_path, csv, mapping))
+    assert tables.outcomes["joint_id"].tolist() == ["1:R", "6:"]
+    flow = tables.flow[tables.flow["unit"] == "joints"]
+    assert flow[["step", "n", "excluded"]].values.tolist() == [
+        ["with an outcome: x", 4, 3],
+        ["under observation: x", 2, 2],
+        ["with an outcome and no side: x", 1, 0],
+    ]
+    told = set(tables.issues["reason"])
+    assert "outcomes.x: t: 1 cells such as 'a/a' are no numbers" in told
+    assert "outcomes.x: in: 1 cells such as 'a' are no numbers" in told
+    assert "outcomes.x: 2 joints have no day after their entry" in told
+    assert "outcomes.x: 1 of 2 outcomes have no side" in told
+
+
+@pytest.mark.parametrize(
+    "day", ["2001-02-03", "2001/02/03", "03.02.2001", "20010203", "3-FEB-2001", "2001-02-03 11:59"]
+)
+def test_a_template_shows_no_dates(tmp_path: Path, day: str) -> None:
+    rows = "".join(f"{k},{word},{day}\n" for k, word in enumerate([day, day, "none", "none"]))
+    (tmp_path / "t.csv").write_text(f"subject_id,seen,WOMKP\n{rows}")
+    text = template(tmp_path / "t.csv")
+    assert day not in text
+    assert "# seen: dates" in text
+    (tmp_path / "t.yaml").write_text(text)
+    read_plain_tables(tmp_path / "t.csv", tmp_path / "t.yaml")
+
+
+def test_a_template_shows_no_names_that_a_persons_rows_repeat(tmp_path: Path) -> None:
+    people = ["Zuzana", "Jan", "Ewa"]
+    rows = "".join(f"{k},{name},V0{v}\n" for k, name in enumerate(people) for v in range(4))
+    (tmp_path / "t.csv").write_text(f"subject_id,who,visit\n{rows}")
+    assert not any(name in template(tmp_path / "t.csv") for name in people)
 
 
 WIDE = """patient,side,visit,gender,AGE,pain,grade,unused note,barcode,seen on

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from spinmark_data.errors import InputError
+from spinmark_data.ingest.dicom.known_words import VENDORS
 
 ECHO_SUFFIXES = ("MESE", "MEGRE")
 VOLUME_SUFFIXES = ("T1w", "T2w", "PDw", "T2starw", "FLAIR", "inplaneT1", "inplaneT2", "angio")
@@ -47,6 +48,8 @@ _MAKERS = (
     "UIH",
     "ESAOTE",
     "BRUKER",
+    # As the ingest shortens them: after the longer names that begin with them.
+    *sorted(VENDORS),
 )
 
 

@@ -4,15 +4,13 @@ Found are the OAI's folders and archives, BIDS datasets, and otherwise any DICOM
 the user selects of them is the matter of `selection`.
 """
 
-import csv
 import os
 import re
 from collections import Counter, defaultdict
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from spinmark_data.errors import InputError
-from spinmark_data.ingest.archives import is_archive
+from spinmark_data.ingest.archives import ENDINGS, is_archive
 from spinmark_data.ingest.config import IngestConfig
 from spinmark_data.ingest.dicom.series import Refused, read_file
 from spinmark_data.ingest.oai.series_index import (
@@ -25,15 +23,18 @@ from spinmark_data.ingest.oai.series_index import (
     visit_of,
 )
 from spinmark_data.ingest.own import bids
+from spinmark_data.ingest.own.table_map import apply_table_map, read_table_map
 from spinmark_data.ingest.selection import select
 from spinmark_data.ingest.selection_config import SelectionConfig
 from spinmark_data.ingest.sequences import RADIOGRAPH
 from spinmark_data.ingest.source import Absent, Found, Source, pseudonym
+from spinmark_data.ingest.walk import MISSING, walk
 
-__all__ = ["Found", "Source", "discover", "find_sources", "pseudonym", "read_table_map"]
+__all__ = ["Found", "Source", "discover", "find_sources", "pseudonym"]
 
 _VISIT_FOLDER = re.compile(r"(?:^|/)(\d{2,3}m)(?:/\1)*/", re.IGNORECASE)
 _TABLES = (".csv", ".txt", ".tsv", ".sas7bdat", ".xpt", ".parquet")
+_NIFTI = (".nii", ".nii.gz")
 _OTHER = (
     *_TABLES,
     ".json",
@@ -47,59 +48,6 @@ _OTHER = (
     ".bval",
     ".bvec",
 )
-_MAP_COLUMNS = ("path", "subject_id", "laterality", "visit", "days", "sequence")
-
-
-def _walk(release: Path) -> dict[str, list[str]]:
-    folders: dict[str, list[str]] = {}
-    for folder, children, files in os.walk(release):
-        children[:] = sorted(child for child in children if not child.startswith("."))
-        kept = sorted(file for file in files if not file.startswith("."))
-        if kept:
-            folders[Path(folder).relative_to(release).as_posix()] = kept
-    return folders
-
-
-def read_table_map(path: Path) -> list[dict[str, str]]:
-    """Read the CSV that says whose each file of a plain folder is.
-
-    Raises:
-        InputError: It is absent, or lacks a column.
-    """
-    if not path.is_file():
-        raise InputError(f"table_map {path} does not exist; give a CSV file.")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    columns = list(rows[0]) if rows else []
-    if unknown := [c for c in ("path", "subject_id") if c not in columns]:
-        raise InputError(
-            f"{path} has columns {columns} and lacks {unknown}; known are {list(_MAP_COLUMNS)}."
-        )
-    for row in rows:
-        if (row.get("laterality") or "") not in ("R", "L", ""):
-            raise InputError(
-                f"{path}: laterality '{row['laterality']}'; R, L or empty is accepted."
-            )
-        try:
-            float(row.get("days") or 0)
-        except ValueError:
-            raise InputError(f"{path}: days '{row['days']}'; a number is accepted.") from None
-    return rows
-
-
-def _mapped(source: Source, rows: list[dict[str, str]]) -> Source:
-    for row in rows:
-        path = row["path"].strip("/")
-        if source.name == path or any(f == path or f.startswith(path + "/") for f in source.files):
-            return replace(
-                source,
-                subject_id=row["subject_id"],
-                laterality=row.get("laterality") or "",
-                visit=row.get("visit") or source.visit,
-                days=float(row["days"]) if row.get("days") else source.days,
-                sequence=row.get("sequence") or source.sequence,
-            )
-    return source
 
 
 def find_sources(release: Path, config: IngestConfig) -> Found:
@@ -124,10 +72,11 @@ def discover(release: Path, table_map: Path | None = None) -> Found:
 def _find(release: Path, table_map: Path | None) -> Found:
     if not release.is_dir():
         raise InputError(f"{release} is no folder; give the folder that holds the release.")
-    folders = _walk(release)
+    tree = walk(release)
+    folders = tree.files
     if not folders:
         raise InputError(f"{release} holds no files; give the folder that holds the release.")
-    found = Found()
+    found = Found(issues=tree.issues)
     plain = _oai(release, folders, found)
     datasets = bids.roots(release, plain, found)
     for root in datasets:
@@ -138,8 +87,10 @@ def _find(release: Path, table_map: Path | None) -> Found:
     if not found.oai:
         _plain(release, plain, found)
         if table_map is not None:
-            rows = read_table_map(table_map)
-            found.sources = [_mapped(source, rows) for source in found.sources]
+            rows, told = read_table_map(table_map, release)
+            found.sources, more = apply_table_map(found.sources, rows)
+            found.issues += [*told, *more]
+    _without_missing(tree.missing, found)
     found.tables = sorted(
         name
         for name in [*plain, *(n for root in datasets for n in _bids_tables(release, root))]
@@ -153,6 +104,26 @@ def _find(release: Path, table_map: Path | None) -> Found:
         for source in found.sources
     }
     return found
+
+
+def _without_missing(missing: dict[str, list[str]], found: Found) -> None:
+    """Refuse DICOM series beside which files are missing: without those they would be cut short."""
+    kept = []
+    for source in found.sources if missing else []:
+        folders = {file.rpartition("/")[0] or "." for file in source.files}
+        lost = [name for folder in folders for name in missing.get(folder, []) if _is_slice(name)]
+        if source.kind == "dicom" and lost:
+            reason = f"{len(lost)} files of its folder are {MISSING}"
+            found.issues.append((source.name, "refused", reason, "fetch the files"))
+        else:
+            kept.append(source)
+    found.sources = kept if missing else found.sources
+
+
+def _is_slice(name: str) -> bool:
+    """Whether a name may be that of a DICOM file."""
+    other = (*_OTHER, *_NIFTI, *ENDINGS)
+    return not name.lower().endswith(other) and name.upper() != "DICOMDIR"
 
 
 def _bids_tables(release: Path, root: str) -> list[str]:
@@ -258,23 +229,25 @@ def _plain(release: Path, names: list[str], found: Found) -> None:
     series: dict[str, list[str]] = defaultdict(list)
     for name in names:
         lower = name.lower()
-        if lower.endswith((".nii", ".nii.gz")):
+        if lower.endswith(_NIFTI):
             found.sources.append(Source(name=name, files=(name,), kind="nifti"))
         elif is_archive(name):
             found.sources.append(Source(name=name, files=(name,), kind="archive"))
-        elif not lower.endswith(_OTHER) and PurePosixPath(name).name.upper() != "DICOMDIR":
+        elif _is_slice(PurePosixPath(name).name):
             try:
                 header = read_file(release / name, pixels=False)
             except Refused as error:
                 found.issues.append((name, "refused", str(error), "replace or remove the file"))
                 continue
-            uid = str(header.get("SeriesInstanceUID", ""))
+            # Without a series' number the folder is all that tells series apart.
+            uid = str(header.get("SeriesInstanceUID") or f"folder:{PurePosixPath(name).parent}")
             multi = int(header.get("NumberOfFrames") or 1) > 1
             series[f"{uid}/{name}" if multi else uid].append(name)
+    taken = {source.name for source in found.sources}
     for files in series.values():
         parents = {Path(file).parent.as_posix() for file in files}
         name = parents.pop() if len(parents) == 1 else os.path.commonpath([*parents])
         # Two series of one folder need two names.
-        taken = {source.name for source in found.sources}
         label = files[0] if name in taken or name in ("", ".") or len(files) == 1 else name
+        taken.add(label)
         found.sources.append(Source(name=label, files=tuple(sorted(files))))

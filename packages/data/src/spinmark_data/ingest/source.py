@@ -96,5 +96,16 @@ class Found:
 
 
 def pseudonym(patient_id: str) -> str:
-    """A stable name for a person, from which the patient id cannot be read."""
+    """A stable name for a person, the same wherever it is made.
+
+    It hides the patient id from a glance and no more: it is a hash without a secret, so anyone who can
+    guess an id, or try all of them, can check whose name it is. `pseudonyms` makes codes with a site's
+    key, which nobody can try out without it.
+
+    Args:
+        patient_id: As the header has it.
+
+    Returns:
+        A `p` and 12 hexadecimal digits.
+    """
     return "p" + hashlib.sha256(f"spinmark:{patient_id}".encode()).hexdigest()[:12]

@@ -33,6 +33,8 @@ _VENDORS = {
     "TIME MEDICAL": "TIME MEDICAL",
     "SAMSUNG": "SAMSUNG",
 }
+VENDORS = frozenset(_VENDORS.values())
+"""All that `vendor_of` can give."""
 # Families of MR and CT scanners, and the words and codes that stand beside them.
 _FAMILIES = frozenset(
     re.findall(

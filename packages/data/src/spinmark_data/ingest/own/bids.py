@@ -7,6 +7,7 @@ image comes before what stands above it. Derivatives are left out.
 
 import csv
 import json
+import math
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any
 
 from spinmark_data.ingest.dicom.known_words import protocol_words, scanner_of
 from spinmark_data.ingest.laterality import Evidence, side_of
+from spinmark_data.ingest.own.csv_text import check_names
 from spinmark_data.ingest.sequences import sequence_name
 from spinmark_data.ingest.source import Found, Source
 
@@ -69,9 +71,10 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _number(text: str) -> float | None:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return None
+    return number if math.isfinite(number) else None
 
 
 def roots(release: Path, names: list[str], found: Found) -> list[str]:
@@ -100,7 +103,11 @@ def within(name: str, root: str) -> bool:
 
 
 def open_dataset(release: Path, root: str) -> Dataset:
-    """Read who and when: `participants.tsv` and each `sessions.tsv`."""
+    """Read who and when: `participants.tsv` and each `sessions.tsv`.
+
+    Raises:
+        InputError: The name of a subject or visit cannot name a scan.
+    """
     folder = release / root
     by = _read_json(folder / DESCRIPTION).get("GeneratedBy", [])
     spinmark = isinstance(by, list) and any(
@@ -119,6 +126,9 @@ def open_dataset(release: Path, root: str) -> Dataset:
             if session:
                 visit = row.get("visit") or session
                 visits[label, session] = (visit, _number(row.get("days", "")))
+    where = f"{folder}: participants.tsv or sessions.tsv"
+    check_names("subject_id", list(subjects.values()), where)
+    check_names("visit", [visit for visit, _ in visits.values()], where)
     return Dataset(root, spinmark, subjects, visits)
 
 

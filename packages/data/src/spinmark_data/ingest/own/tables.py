@@ -37,6 +37,7 @@ from spinmark_data.ingest.oai.cells import masked, parse_column
 from spinmark_data.ingest.oai.dictionary import DAYS_PER_MONTH, MONTHS, VARIABLES
 from spinmark_data.ingest.oai.files import Issue, flow_row, issue, issues_frame
 from spinmark_data.ingest.own.columns import KEY_NAMES, LEVELS, read_mapping, variable_row
+from spinmark_data.ingest.own.csv_text import check_names, read_cells, shapes_of
 from spinmark_data.ingest.own.outcomes import outcome_columns, read_endpoints
 from spinmark_data.ingest.tableset import COLUMNS, KEYS, TableSet, empty_table
 
@@ -47,15 +48,18 @@ def read_frame(path: Path) -> pd.DataFrame:
     """Read a CSV or Parquet file as text, a blank where nothing stands.
 
     Raises:
-        InputError: It is absent, or cannot be read.
+        InputError: It is absent or cannot be read, or a line of a CSV does not fit its header.
     """
     try:
-        if path.suffix.casefold() == ".parquet":
-            frame = pd.read_parquet(path)
-            return frame.astype(object).where(frame.notna(), "").map(str)
-        return pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
+        if path.suffix.casefold() != ".parquet":
+            header, rows = read_cells(path)
+            return pd.DataFrame([row for _, row in rows], columns=header, dtype=str)
+        frame = pd.read_parquet(path)
+        return frame.astype(object).where(frame.notna(), "").map(str)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; a CSV or Parquet file is needed.") from None
+    except InputError:
+        raise
     except (ValueError, OSError) as error:
         raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
 
@@ -77,18 +81,15 @@ def _keys(frame: pd.DataFrame, mapping: Mapping[str, Any], path: Path) -> pd.Dat
         str(k).upper(): str(v) for k, v in mapping.get("laterality_codes", {}).items()
     }
     sides = blank if side is None else side.str.upper().map(codes)
-    if sides.isna().any() or not set(sides) <= {"R", "L", ""}:
-        found = (
-            sorted(set(side[sides.isna() | ~sides.isin(["R", "L", ""])]))
-            if side is not None
-            else []
-        )
-        raise InputError(f"{path}: laterality holds {found}; accepted: {sorted(codes)}.")
+    if side is not None and len(wrong := list(side[~sides.isin(["R", "L", ""])])):
+        raise InputError(f"{path}: laterality has {shapes_of(wrong)}; accepted: {sorted(codes)}.")
     keys = pd.DataFrame({"subject_id": column("subject_id"), "laterality": sides})
     keys["visit"] = "V00" if visit is None else visit
     if (keys["subject_id"] == "").any():
         line = int(np.flatnonzero(keys["subject_id"] == "")[0]) + 2
         raise InputError(f"{path}: line {line} has no subject_id.")
+    for key in ("subject_id", "visit"):
+        check_names(key, list(keys[key]), path)
     if days is not None:
         keys["days"] = parse_column(days, "number").values
     else:

@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 
 from spinmark_data.errors import InputError
-from spinmark_data.ingest.oai.cells import missing_reason, parse_column
+from spinmark_data.ingest.oai.cells import missing_reason, parse_column, parse_date
 from spinmark_data.ingest.oai.dictionary import VARIABLES
 from spinmark_data.ingest.own.columns import KEY_NAMES
 from spinmark_data.ingest.own.tables import read_frame
@@ -32,6 +32,13 @@ _KEY_COMMENTS = {
     "days": "the column of days since enrolment",
 }
 _LEVELS = 12
+# 2001-02-03, 2001/02/03 and 20010203, 03.02.2001 and 3/2/01, 03-FEB-2001, each with a time or without.
+_DAY = re.compile(
+    r"(?:(?:18|19|20|21)\d\d([-/.])\d{1,2}\1\d{1,2}|(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:[0-2]\d|3[01])"
+    r"|\d{1,2}([-/.])\d{1,2}\2(?:\d{4}|\d{2})|\d{1,2}[-/. ]*[A-Za-z]{3,9}[-/., ]*(?:\d{4}|\d{2})"
+    r"|[A-Za-z]{3,9}\.? \d{1,2},? \d{4})(?:[T ].*)?"
+)
+_FEW_PEOPLE = 5
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 _HEAD = """\
 # What the columns of {name} are. Fill in each role (and unit), then give this file as
@@ -75,12 +82,24 @@ def _keys(frame: pd.DataFrame) -> dict[str, str]:
     return found
 
 
-def _kind(cells: pd.Series) -> tuple[str, list[str]]:
-    """The likely kind of a column, and the cells that need codes; no kind for free text."""
+def _is_date(cell: str) -> bool:
+    return parse_date(cell) is not None or _DAY.fullmatch(cell) is not None
+
+
+def _kind(cells: pd.Series, people: pd.Series) -> tuple[str, list[str]]:
+    """The likely kind of a column, and the cells that need codes; no kind for dates and free text.
+
+    Args:
+        cells: The column.
+        people: Whose each cell is.
+    """
     present = cells[cells.map(missing_reason) == ""]
     distinct = sorted(set(present))
     if not distinct:
         return "continuous", []
+    # One date among words tells enough.
+    if any(map(_is_date, distinct)):
+        return "", []
     column = parse_column(present)
     if column.values.dtype.kind == "f":
         values = set(column.values)
@@ -91,7 +110,10 @@ def _kind(cells: pd.Series) -> tuple[str, list[str]]:
     if column.values.dtype.kind == "M" or any(re.fullmatch(r"0\d+", cell) for cell in distinct):
         return "", []
     # Text that hardly ever repeats is a name or a remark, not a category.
-    few = len(distinct) <= _LEVELS and 2 * len(distinct) <= len(present)
+    # The rows of one person repeat it, so that each person counts once.
+    owned = len(set(zip(people[present.index], present, strict=True)))
+    rows = min(len(present), max(owned, _FEW_PEOPLE))
+    few = len(distinct) <= _LEVELS and 2 * len(distinct) <= rows
     if not few:
         return "", []
     return ("binary" if len(distinct) == 2 else "nominal"), distinct
@@ -119,11 +141,12 @@ def _variable(frame: pd.DataFrame, column: str, keys: dict[str, str]) -> str:
         cells = frame[column].str.strip()
         if known.text or not parse_column(cells, "number").unreadable:
             return _line(2, column, "{}", about)
-        levels = sorted(set(cells[cells.map(missing_reason) == ""]))[:_LEVELS]
+        levels = sorted(cell for cell in set(cells) if not missing_reason(cell))[:_LEVELS]
+        levels = [] if any(map(_is_date, levels)) else levels
         codes = ", ".join(f"{_quoted(cell)}: " for cell in levels)
         comment = "the number of each cell, as the OAI codes it; blank: missing"
         return _line(2, column, "", about) + _line(4, "codes", f"{{{codes}}}", comment)
-    kind, levels = _kind(frame[column].str.strip())
+    kind, levels = _kind(frame[column].str.strip(), frame[keys["subject_id"]])
     if not kind:
         return f"  # {_quoted(column)}: dates, numbers with leading zeros or free text; left out\n"
     lines = [

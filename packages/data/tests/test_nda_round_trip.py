@@ -147,8 +147,8 @@ def test_nothing_but_what_has_no_name_is_left_out(both: tuple[Path, TableSet, Ta
     issues = both[1].issues
     left = issues[issues["kind"].isin(["refused", "left out"])]
     assert sorted(left["reason"]) == [
-        "1 columns are not in the dictionary: barcode",
-        "1 columns are not in the dictionary: injnote",
+        "1 column is not in the dictionary: barcode",
+        "1 column is not in the dictionary: injnote",
     ]
     assert not (both[1].missing["reason"] == "unreadable").any()
     assert set(both[1].missing["reason"]) == {"blank"}

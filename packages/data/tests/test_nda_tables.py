@@ -113,7 +113,7 @@ def test_blank_and_sentinels_are_missing_with_their_reason(tmp_path: Path) -> No
 def test_unknown_columns_are_counted_and_a_yaml_names_them(tmp_path: Path) -> None:
     tables = read_oai_tables(package(tmp_path))
     row = tables.issues[tables.issues["source"] == "Package_12/oai_oarisk01.txt"]
-    assert list(row["reason"]) == ["1 columns are not in the dictionary: odd"]
+    assert list(row["reason"]) == ["1 column is not in the dictionary: odd"]
     structure(tmp_path / "Package_12", "oai_mine01", [person("1000001", pain_points="2")])
     told = read_oai_tables(tmp_path).issues
     assert told["reason"].str.contains("the structure is not in oai.nda_names").any()

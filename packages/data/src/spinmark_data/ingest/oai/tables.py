@@ -194,11 +194,12 @@ def take_table(table: RawTable, collector: Collector) -> None:
 def _report_unknown(table: RawTable, columns: list[str], collector: Collector) -> None:
     if columns:
         shown = ", ".join(name[:32] for name in columns[:5]) + (", ..." if len(columns) > 5 else "")
+        counted = "1 column is" if len(columns) == 1 else f"{len(columns)} columns are"
         collector.issues.append(
             issue(
                 table.source,
                 "left out",
-                f"{len(columns)} columns are not in the dictionary: {shown}",
+                f"{counted} not in the dictionary: {shown}",
                 "the columns were left out",
             )
         )

@@ -19,6 +19,7 @@ from spinmark_data.cohort.verify import verify
 from spinmark_data.errors import InputError
 from spinmark_data.ingest.config import IngestConfig
 from spinmark_data.ingest.run import ingest
+from spinmark_data.ingest.tableset import TableSet, empty_table
 
 BOTH = ("V00", "V01")
 
@@ -428,7 +429,50 @@ def test_people_without_a_row_in_the_table_are_told(tmp_path: Path, write_releas
     settings = config(tmp_path, clinical_table=people)
     ingest(release, tmp_path / "c", settings)
     reasons = set(Cohort.open(tmp_path / "c").table("issues")["reason"])
-    assert "1 people have scans and no row in the clinical tables" in reasons
+    assert "1 person has scans and no row in the clinical tables" in reasons
     people.write_text("subject_id,AGE\nnobody,60\n")
     with pytest.raises(InputError, match="None of the 2 people with scans has a row"):
         ingest(release, tmp_path / "d", settings)
+
+
+@pytest.mark.parametrize(
+    ("scanned", "table", "told"),
+    [
+        ("RL", "subject_id,side,ended,last\na,R,1,900\nb,R,0,1200\nb,L,0,1200\n", []),
+        (
+            "RL",
+            "subject_id,ended,last\na,1,900\nb,0,1200\n",
+            ["2 outcomes have no side, and their person's scans have one"],
+        ),
+        (
+            "",
+            "subject_id,side,ended,last\na,R,1,900\nb,R,0,1200\nb,L,0,1200\n",
+            ["3 outcomes have a side, and their person's scans have none"],
+        ),
+        ("", "subject_id,ended,last\na,1,900\nb,0,1200\n", []),
+    ],
+)
+def test_outcomes_that_no_scan_can_meet_are_told(
+    tmp_path: Path, write_release, scanned: str, table: str, told: list[str]
+) -> None:
+    release = write_release(tmp_path, ("a", "b"))
+    if not scanned:
+        rows = (tmp_path / "map.csv").read_text()
+        (tmp_path / "map.csv").write_text(rows.replace(",R,", ",,").replace(",L,", ",,"))
+    people, columns = tmp_path / "people.csv", tmp_path / "columns.yaml"
+    people.write_text(table)
+    side = "laterality: side\n" if "side" in table else ""
+    columns.write_text(
+        f"subject_id: subject_id\n{side}outcomes: {{x: {{event: ended, time: last}}}}\n"
+    )
+    settings = config(tmp_path, clinical_table=people, clinical_columns=columns)
+    ingest(release, tmp_path / "c", settings)
+    reasons = Cohort.open(tmp_path / "c").table("issues")["reason"]
+    assert [reason for reason in reasons if "outcomes have" in reason] == told
+
+
+def test_a_key_that_stands_twice_is_told_by_its_row() -> None:
+    rows = pd.DataFrame({"subject_id": ["Doe^Jane", "Doe^Jane"]})
+    with pytest.raises(InputError, match=r"'subjects' has 1 rows .* row 1, counted") as error:
+        TableSet(subjects=rows, visits=empty_table("visits"), joints=empty_table("joints")).check()
+    assert "Doe" not in str(error.value)

@@ -206,6 +206,7 @@ def _ingest(
     records = stage_all(release, folder, below, todo, config, progress)
     kept, issues, left_out = _sort_out(records, standing)
     issues += [*found.issues, *_unknown_people(kept, tables, standing)]
+    issues += _outcomes_without_scans(kept, tables, standing)
     skipped = Counter(record["reason"] for record in records if record["status"] == "skipped")
     unasked = dict(sorted((found.left_out + skipped).items()))
     if not kept and not standing.generation:
@@ -246,8 +247,30 @@ def _unknown_people(kept: list[Record], tables: TableSet, standing: Standing) ->
             f"None of the {len(people)} people with scans has a row in the clinical tables, which hold "
             f"{len(known)}; both must use the same identifiers (table_map says whose each scan is)."
         )
-    reason = f"{len(strangers)} people have scans and no row in the clinical tables"
+    people_have = "1 person has" if len(strangers) == 1 else f"{len(strangers)} people have"
+    reason = f"{people_have} scans and no row in the clinical tables"
     return [("clinical tables", "repaired", reason, "their cells are missing")]
+
+
+def _outcomes_without_scans(
+    kept: list[Record], tables: TableSet, standing: Standing
+) -> list[Issue]:
+    """Outcomes of a joint that was not scanned, of a person who was: most often the side is absent."""
+    if tables.outcomes.empty or not kept or standing.generation:
+        return []
+    people = {record["subject_id"] for record in kept}
+    joints = {f"{record['subject_id']}:{record['laterality']}" for record in kept}
+    theirs = tables.outcomes[tables.outcomes["subject_id"].isin(people)]
+    bare = theirs[(theirs["laterality"] == "") & ~theirs["joint_id"].isin(joints)]
+    sided = theirs[(theirs["laterality"] != "") & (theirs["subject_id"] + ":").isin(joints)]
+    return [
+        ("outcomes", "repaired", f"{len(rows)} outcomes have {what}", "they meet no scan; " + fix)
+        for rows, what, fix in (
+            (bare, "no side, and their person's scans have one", "give the table a laterality"),
+            (sided, "a side, and their person's scans have none", "say the scans' sides"),
+        )
+        if len(rows)
+    ]
 
 
 def _stands(source: Source, release: Path, standing: Standing) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 
 from spinmark_data.errors import InputError
@@ -136,9 +137,10 @@ class TableSet:
                 )
             key = list(KEYS.get(name, ()))
             if key and (twice := frame.duplicated(key)).any():
-                first = tuple(frame.loc[twice, key].iloc[0])
+                # By number: the key itself may be a person's own identifier.
+                row = int(np.flatnonzero(twice)[0])
                 raise InputError(
-                    f"Table '{name}' has {int(twice.sum())} rows with a key that stands before, "
-                    f"first {dict(zip(key, first, strict=True))}; {key} must be unique."
+                    f"Table '{name}' has {int(twice.sum())} rows with a key that stands before, the "
+                    f"first of them row {row}, counted from 0; {key} must be unique."
                 )
         return self

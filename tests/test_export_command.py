@@ -48,6 +48,73 @@ def test_each_format(cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert "ome" in image.attrs
 
 
+ECHOES_MS = np.array([10.0, 20.0, 30.0, 40.0, 50.0])
+
+
+@pytest.fixture
+def echoes(tmp_path: Path) -> Path:
+    """A cohort with a left and a right knee of 35 and 60 ms, and a sequence without echoes."""
+    t2 = np.array([35.0, 60.0])[:, None, None, None, None]
+    decay = 3000 * np.exp(-ECHOES_MS[None, :, None, None, None] / t2)
+    signal = np.zeros((2, 5, *SHAPE))
+    signal[..., 1:3, 1:5, 1:4] = decay
+    scans = pd.DataFrame(
+        {
+            "subject_id": ["1000001", "1000002"],
+            "laterality": ["R", "L"],
+            "mirrored": [False, True],
+        }
+    )
+    shared = {"scans": scans, "spacing_mm": (3.0, 0.4, 0.4)}
+    volumes = {
+        "SAG_T2_MAP": SequenceVolumes(
+            volume=np.rint(signal).astype(np.int16),
+            echo_time_ms=np.stack([ECHOES_MS] * 2),
+            **shared,
+        ),
+        "SAG_3D_DESS": SequenceVolumes(volume=VOXELS[:2], **shared),
+    }
+    write_cohort(tmp_path / "echoes", volumes=volumes, tables={}, provenance={})
+    return tmp_path / "echoes"
+
+
+def test_t2_maps(echoes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "t2"
+    words = ["--cohort", str(echoes), "--to", "t2map", "--out", str(out)]
+    assert export.main([*words, "--subjects", '["1000002"]']) == 0
+    assert f"{out}: 1 T2 maps in ms, as many R2 maps, and t2.tsv" in capsys.readouterr().out
+    assert export.main([*words, "--workers", "1"]) == 0
+    assert f"{out}: 2 T2 maps" in capsys.readouterr().out
+    table = pd.read_csv(out / "t2.tsv", sep="\t", dtype={"subject_id": str})
+    assert table["subject_id"].tolist() == ["1000001", "1000002"]
+    assert table["t2_p50_ms"].tolist() == pytest.approx([35, 60], rel=0.01)
+    left: Any = nibabel.load(out / "1000002_L_V00_SAG_T2_MAP_0_T2map.nii.gz")
+    # The knee fills slices 1 and 2 of the mirrored order, which are 2 and 1 of the scanner's.
+    assert np.nanmedian(np.asarray(left.dataobj)) == pytest.approx(60, rel=0.01)
+    with pytest.raises(ValueError, match="another floor"):
+        export.main([*words, "--floor", "constant"])
+    other = [*words[:-1], str(tmp_path / "fewer"), "--sequences", "[SAG_T2_MAP]", "--skip_first"]
+    assert export.main([*other, "--floor", "constant"]) == 0
+    fewer = pd.read_csv(tmp_path / "fewer" / "t2.tsv", sep="\t")
+    assert fewer["t2_p50_ms"].tolist() == pytest.approx([35, 60], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--to", "t2map", "--sequences", "[SAG_3D_DESS]"], "'SAG_3D_DESS' has no echo times"),
+        (["--to", "t2map", "--sequences", "[x]"], "Unknown sequence 'x'"),
+        (["--to", "t2map", "--undo_mirror", "false"], "T2 maps lie as acquired, never mirrored"),
+        (["--to", "t2map", "--body_part", "KNEE"], "are for --to bids, not t2map"),
+        (["--to", "nifti", "--skip_first"], "are for --to t2map, not nifti"),
+        (["--to", "bids", "--floor", "constant"], "are for --to t2map, not bids"),
+        (["--to", "t2map", "--floor", "noise"], "noise"),
+    ],
+)
+def test_refusals_of_t2_maps(echoes: Path, tmp_path: Path, words: list[str], message: str) -> None:
+    test_refusals(echoes, tmp_path, words, message)
+
+
 def test_a_part_of_it(cohort: Path, tmp_path: Path) -> None:
     words = ["--cohort", str(cohort), "--to", "bids", "--out", str(tmp_path / "b")]
     words += ["--subjects", '["1000002"]', "--sequences", "[SAG_3D_DESS]", "--body_part", "KNEE"]

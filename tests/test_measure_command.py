@@ -1,5 +1,6 @@
 """Label maps beside their scans, and the measures that are read off them."""
 
+import json
 from pathlib import Path
 
 import nibabel
@@ -75,3 +76,43 @@ def test_labels_can_come_later_and_faults_are_told(
     assert "3 label maps were added" in told
     assert truth[3].name in told
     assert len(Cohort.open(out).table("morphometry")) == 3
+
+
+def test_shapes_are_learnt_from_the_training_subjects_of_a_split(
+    phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, split, maps = tmp_path / "c", tmp_path / "s", tmp_path / "maps"
+    maps.mkdir()
+    for file in (phantom / "truth" / "labels").glob("*_V00_*"):
+        (maps / file.name).write_bytes(file.read_bytes())
+    words = ["ingest", "--release", str(phantom / "release"), "--out", str(out), "--workers", "1"]
+    assert main([*words, "--labels", str(maps), "--label_maps.codes", "phantom"]) == 0
+    made = ["split", "--cohort", str(out), "--out", str(split), "--folds", "2"]
+    assert main([*made, "--train", "1", "--val", "0", "--test", "0"]) == 0
+    capsys.readouterr()
+
+    words = ["measure", str(out), "--workers", "1", "--shape_bones", "[tibia]"]
+    assert main([*words, "--refit"]) != 0
+    assert "--refit fits shapes on the training subjects of a --split" in capsys.readouterr().err
+    assert main([*words, "--split", str(split)]) != 0
+    told = capsys.readouterr().err
+    assert "(tibia 4); 6 are needed for 5 modes" in told
+    assert Cohort.open(out).generation == 1
+
+    assert main([*words, "--split", str(split), "--shape_modes", "2"]) == 0
+    told = capsys.readouterr().out
+    assert "shape of the tibia: 2 modes fitted on 4 knees of training subjects" in told
+    assert f"Next: spinmark pretrain --cohort {out} --split {split}" in told
+    cohort = Cohort.open(out)
+    table = cohort.table("morphometry")
+    assert table.filter(like="SHAPE_").notna().all(axis=None)
+    assert len(table.filter(like="SHAPE_").columns) == 2
+    record = json.loads((out / "run.json").read_text())
+    assert record["inputs"]["split"] == json.loads((split / "run.json").read_text())["hash"]
+    assert main(["verify", str(out)]) == 0
+
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    assert "by the modes that stand" in told
+    assert "nothing to do" in told
+    assert Cohort.open(out).hash == cohort.hash

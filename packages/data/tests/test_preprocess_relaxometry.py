@@ -253,6 +253,36 @@ def test_maps_of_a_cohort_are_files_that_lie_where_the_patient_was(
         write_t2_maps(cohort, "T2_MAP", tmp_path / "out", skip_first=True)
 
 
+def test_the_table_of_numbers_is_of_the_same_fits_and_stays_whole(
+    cohort: Cohort, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    write_t2_maps(cohort, "T2_MAP", out, workers=2)
+    text = (out / "t2.tsv").read_text()
+    table = pd.read_csv(out / "t2.tsv", sep="\t", dtype={"subject_id": str})
+    assert table["scan_id"].tolist() == ["1000001:R:V00:T2_MAP:0", "1000001:L:V00:T2_MAP:0"]
+    assert table["sequence"].tolist() == ["T2_MAP"] * 2
+    # From the files that were written, by nibabel.
+    for row in table.itertuples():
+        t2, r2 = (
+            np.asarray(nibabel.load(out / str(row.filename).replace("T2map", kind)).dataobj)
+            for kind in ("T2map", "R2map")
+        )
+        low, middle, high = np.nanpercentile(t2, (5, 50, 95))
+        assert [row.t2_p5_ms, row.t2_p50_ms, row.t2_p95_ms] == pytest.approx([low, middle, high])
+        assert row.t2_r2 == pytest.approx(np.nanmedian(r2))
+        assert row.t2_plausible == pytest.approx(np.isfinite(t2).sum() / np.isfinite(r2).sum())
+    # A call that was cut short before the second scan was whole, and the next one.
+    names = [str(name) for name in table["filename"]]
+    stamps = {path: (out / path).stat().st_mtime_ns for path in names}
+    (out / "t2.tsv").unlink()
+    (out / names[1].replace(".nii.gz", ".json")).unlink()
+    write_t2_maps(cohort, None, out)
+    assert (out / "t2.tsv").read_text() == text
+    assert (out / names[0]).stat().st_mtime_ns == stamps[names[0]]
+    assert (out / names[1]).stat().st_mtime_ns != stamps[names[1]]
+
+
 def test_numbers_of_each_scan_through_scan_map(cohort: Cohort) -> None:
     frame = map_scans(cohort, "T2_MAP", t2_function(cohort, "T2_MAP"))
     assert np.allclose(frame["t2_p50_ms"], np.median(T2), rtol=1e-3)
@@ -262,8 +292,25 @@ def test_numbers_of_each_scan_through_scan_map(cohort: Cohort) -> None:
 
 
 def test_one_echo_makes_no_map(cohort: Cohort, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="'DESS' has no echo times"):
-        write_t2_maps(cohort, "DESS", tmp_path / "out")
+    for chosen in ("DESS", ["T2_MAP", "DESS"]):
+        with pytest.raises(InputError, match="'DESS' has no echo times"):
+            write_t2_maps(cohort, chosen, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    bare = tmp_path / "bare"
+    volume = SequenceVolumes(
+        volume=np.zeros((1, 4, 5, 6), np.int16), scans=pd.DataFrame({"subject_id": ["1000001"]})
+    )
+    write_cohort(bare, volumes={"DESS": volume}, tables={}, provenance={})
+    with pytest.raises(InputError, match=r"No sequence .* there are \['DESS'\]"):
+        write_t2_maps(Cohort.open(bare), None, tmp_path / "out")
+    few = SequenceVolumes(
+        volume=np.full((1, 3, 4, 5, 6), 9, np.int16),
+        scans=pd.DataFrame({"subject_id": ["1000001"]}),
+        echo_time_ms=np.array([[10.0, 20.0, 30.0]]),
+    )
+    write_cohort(tmp_path / "few", volumes={"T2": few}, tables={}, provenance={})
+    with pytest.raises(InputError, match="Scan 1000001::V00:T2:0: 3 echoes are left to fit"):
+        write_t2_maps(Cohort.open(tmp_path / "few"), "T2", tmp_path / "o", floor="constant")
     with pytest.raises(InputError, match="Unknown sequence 'X'"):
         t2_function(cohort, "X")
 

@@ -161,8 +161,9 @@ def verify(
                 progress(number, len(rows))
     # Slow to import, and only now known to be needed.
     from spinmark_data.labels.store import label_problems
+    from spinmark_data.morphometry.shape_store import shape_problems
 
-    problems += label_problems(cohort)
+    problems += [*label_problems(cohort), *shape_problems(cohort)]
     return Verification(
         generation=cohort.generation,
         shards=len(rows),

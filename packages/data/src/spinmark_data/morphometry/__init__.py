@@ -9,5 +9,9 @@
 - `meniscus`: how far a meniscus leaves the joint
 - `knee`: all of these of one label map
 - `shape`: principal components of bone shape, fitted on training subjects
+- `shape_plan`: which modes of shape a cohort's knees are scored by: those that stand, or of a split
+- `shape_scores`: shape scores beside the measures
+- `shape_store`: modes of shape that stand in a cohort
 - `table`: the table `morphometry` of a cohort and its dictionary
+- `measure`: from the label maps of a cohort to its next generation
 """

@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+from spinmark_data.errors import InputError
+
+SHAPE_BONES = ("femur", "tibia", "patella")
+
 
 @dataclass(kw_only=True)
 class MorphometryConfig:
@@ -20,6 +24,10 @@ class MorphometryConfig:
         anterior_deg: Angle around the condylar axis, from straight down, before which the femur is
             trochlea (positive is to the back).
         posterior_deg: Angle from which on it is posterior condyle.
+        shape_modes: Modes of shape for each bone, fitted on the training subjects of a split; 0 for no
+            shape scores.
+        shape_bones: The bones whose shape is scored; one that too few knees of training subjects hold
+            is passed over.
         workers: Processes that measure; the result does not depend on it.
     """
 
@@ -33,4 +41,20 @@ class MorphometryConfig:
     central_share: float = 0.2
     anterior_deg: float = -30.0
     posterior_deg: float = 30.0
+    shape_modes: int = 5
+    shape_bones: tuple[str, ...] = SHAPE_BONES
     workers: int = 2
+
+    def __post_init__(self) -> None:
+        """Check what is said of shapes.
+
+        Raises:
+            InputError: A negative number of modes, no bone, or a bone that is unknown or named twice.
+        """
+        if self.shape_modes < 0:
+            raise InputError(f"shape_modes={self.shape_modes}: 0 or more are accepted.")
+        bones = tuple(self.shape_bones)
+        if not bones or len(set(bones)) < len(bones) or set(bones) - set(SHAPE_BONES):
+            raise InputError(
+                f"shape_bones={list(bones)}: some of {list(SHAPE_BONES)} are accepted, each once."
+            )

@@ -24,12 +24,27 @@ BONES = ("femur", "tibia", "patella")
 MENISCI = {"medial_meniscus": "MT", "lateral_meniscus": "LT"}
 
 
-def measure_knee(joint: Joint, config: MorphometryConfig | None = None) -> dict[str, float]:
+def find_covers(joint: Joint, config: MorphometryConfig) -> dict[str, Cover]:
+    """The cartilage of each region of `PLATES` that a label map holds with its bone.
+
+    Raises:
+        InputError: A cartilage is thicker than what is looked for.
+    """
+    found = {region: cover(joint, *PLATES[region], config) for region in PLATES}
+    return {region: plate for region, plate in found.items() if plate is not None}
+
+
+def measure_knee(
+    joint: Joint,
+    config: MorphometryConfig | None = None,
+    covers: Mapping[str, Cover] | None = None,
+) -> dict[str, float]:
     """Measure a knee; what a label map does not hold is not among the results.
 
     Args:
         joint: The label map as a right knee.
         config: Settings.
+        covers: What `find_covers` gives, where it is known already.
 
     Returns:
         By variable (see `table.variables`): volumes in mm3, areas in mm2, thickness and extrusion in
@@ -44,11 +59,7 @@ def measure_knee(joint: Joint, config: MorphometryConfig | None = None) -> dict[
     measures = {f"VOL_{name.upper()}": v for name, v in volumes.items() if v > 0}
     if not measures:
         raise InputError("The label map holds no structure whose code is known.")
-    covers = {
-        region: found
-        for region, (bone, cartilage) in PLATES.items()
-        if (found := cover(joint, bone, cartilage, config)) is not None
-    }
+    covers = find_covers(joint, config) if covers is None else covers
     frame = knee_frame(covers)
     for region, plate in covers.items():
         members = {region: np.ones(len(plate.points), bool), **_parts(region, plate, frame, config)}

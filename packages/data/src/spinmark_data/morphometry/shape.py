@@ -12,15 +12,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import eigh
 
 from spinmark_data.errors import InputError
 from spinmark_data.labels.box import box_about
 from spinmark_data.morphometry.config import MorphometryConfig
-from spinmark_data.morphometry.frame import knee_frame
+from spinmark_data.morphometry.frame import KneeFrame, knee_frame
 from spinmark_data.morphometry.joint import Joint
 from spinmark_data.morphometry.knee import PLATES
 from spinmark_data.morphometry.surface import distances, smooth, surface
 from spinmark_data.morphometry.thickness import cover
+
+# Of the fields below; modes of another version score no field of this one.
+SHAPE_VERSION = 1
+LEAST_KNEES = 3
 
 # Millimetres medial, inferior and posterior of the knee's origin that a field of view holds.
 _EXTENT: Mapping[str, tuple[tuple[float, float], ...]] = {
@@ -30,26 +35,32 @@ _EXTENT: Mapping[str, tuple[tuple[float, float], ...]] = {
 }
 _STEP_MM = 4.0
 _CUT_MM = 6.0
+# Knees, or points, that are float64 at a time while modes are fitted.
+_BLOCK = 256
 
 
 def shape_field(
-    joint: Joint, bone: str, config: MorphometryConfig | None = None
+    joint: Joint,
+    bone: str,
+    config: MorphometryConfig | None = None,
+    frame: KneeFrame | None = None,
 ) -> NDArray[np.float32]:
     """Signed distances to a bone in mm, negative inside, on the grid of its kind.
 
     The knee is brought into its own frame, but not scaled: size is part of shape.
 
     Args:
-        joint: The label map as a right knee; both tibial cartilages give the frame.
+        joint: The label map as a right knee.
         bone: `femur`, `tibia` or `patella`.
         config: Settings.
+        frame: The knee's frame, where it is known already. Both tibial cartilages give it; where one
+            is absent the axes of LPS stand in, which makes the field no match for others.
 
     Returns:
         `(n,)`, the same points of the frame for each knee.
 
     Raises:
-        InputError: An unknown bone, or the label map does not hold it; or a tibial cartilage cannot
-            be measured.
+        InputError: An unknown bone, or the label map does not hold it.
     """
     config = config or MorphometryConfig()
     if bone not in _EXTENT:
@@ -57,8 +68,9 @@ def shape_field(
     code = joint.codes.get(bone)
     if code is None or not (joint.labels == code).any():
         raise InputError(f"The label map holds no {bone}.")
-    plates = {name: cover(joint, *PLATES[name], config) for name in ("MT", "LT")}
-    frame = knee_frame({name: found for name, found in plates.items() if found is not None})
+    if frame is None:
+        plates = {name: cover(joint, *PLATES[name], config) for name in ("MT", "LT")}
+        frame = knee_frame({name: found for name, found in plates.items() if found is not None})
     lines = [np.arange(low, high + _STEP_MM / 2, _STEP_MM) for low, high in _EXTENT[bone]]
     at = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).reshape(-1, 3)
     part = joint.cut(box_about(joint.labels, joint.affine, 2 * _CUT_MM, codes=[code]))
@@ -118,37 +130,42 @@ class ShapeModel:
             fields: `(knee, n)`, of `shape_field`.
             subject_ids: Whose each knee is.
             training: The subjects that may be learnt from; a split's training set.
-            components: How many components to keep at most.
+            components: How many components to keep at most; 1 or more.
 
         Raises:
             InputError: Fewer than three knees are of training subjects.
         """
         wanted = set(training)
         chosen = np.array([subject in wanted for subject in subject_ids], bool)
-        if chosen.sum() < 3:
+        if chosen.sum() < LEAST_KNEES:
             raise InputError(
-                f"{int(chosen.sum())} knees of training subjects; at least 3 are needed."
+                f"{int(chosen.sum())} knees of training subjects; at least {LEAST_KNEES} are needed."
             )
-        known = np.asarray(fields, np.float64)[chosen]
-        mean = known.mean(axis=0)
-        _, values, modes = np.linalg.svd(known - mean, full_matrices=False)
-        count = min(components, int((values > 1e-9 * max(values[0], 1e-12)).sum()))
+        known = np.asarray(fields)[chosen]
+        mean = known.mean(axis=0, dtype=np.float64)
+        variance, modes, whole = _components(known, mean, components)
         # A component's sign is arbitrary; the largest weight is made positive.
         largest = np.abs(modes).argmax(axis=1)
         modes = modes * np.sign(modes[np.arange(len(modes)), largest])[:, None]
-        variance = values**2
         return cls(
             bone=bone,
             mean=mean,
-            modes=modes[:count],
-            spread=values[:count] / np.sqrt(len(known) - 1),
-            explained=variance[:count] / max(variance.sum(), 1e-300),
+            modes=modes,
+            spread=np.sqrt(variance),
+            explained=variance / max(whole, 1e-300),
             subjects=frozenset(str(s) for s, c in zip(subject_ids, chosen, strict=True) if c),
         )
 
     def transform(self, fields: NDArray[Any]) -> NDArray[np.float64]:
-        """Scores `(knee, k)` in standard deviations of the training knees."""
-        return np.asarray((np.asarray(fields, np.float64) - self.mean) @ self.modes.T / self.spread)
+        """Scores `(knee, k)` in standard deviations of the training knees; NaN where a field is.
+
+        Each knee by itself, so that its scores are the same to the last bit whoever else is scored.
+        """
+        fields = np.asarray(fields)
+        scores = np.full((len(fields), len(self.spread)), np.nan)
+        for row in np.flatnonzero(np.isfinite(fields[:, 0])) if fields.size else ():
+            scores[row] = self.modes @ (fields[row] - self.mean) / self.spread
+        return scores
 
     @property
     def variables(self) -> list[str]:
@@ -178,3 +195,38 @@ class ShapeModel:
             }
             subjects = frozenset(str(s) for s in found["subjects"])
             return cls(bone=str(found["bone"]), subjects=subjects, **arrays)
+
+
+def _components(
+    known: NDArray[Any], mean: NDArray[np.float64], most: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Variances `(k,)`, unit modes `(k, n)` and the whole variance of fields `(knee, n)`.
+
+    From the smaller of the two products of the centred fields with themselves, summed over blocks, so
+    that only one block at a time is float64.
+    """
+    knees, points = known.shape
+    few = knees <= points
+    product = np.zeros((min(knees, points),) * 2)
+    for start in range(0, points if few else knees, _BLOCK):
+        part = slice(start, start + _BLOCK)
+        block = known[:, part] - mean[part] if few else (known[part] - mean).T
+        product += block @ block.T
+    size = len(product)
+    asked = [max(0, size - most), size - 1]
+    values, vectors = eigh(product, subset_by_index=asked)
+    # Rounding leaves about 1e-16 of the largest where there is nothing.
+    kept = np.flatnonzero(values > 1e-12 * max(values[-1], 1e-12))[::-1]
+    values, modes = values[kept], vectors[:, kept].T
+    if few:
+        modes = (
+            np.concatenate(
+                [
+                    modes @ (known[:, at : at + _BLOCK] - mean[at : at + _BLOCK])
+                    for at in range(0, points, _BLOCK)
+                ],
+                axis=1,
+            )
+            / np.sqrt(values)[:, None]
+        )
+    return values / (knees - 1), np.asarray(modes), float(np.trace(product)) / (knees - 1)

@@ -1,6 +1,6 @@
 """The table `morphometry` of a cohort, one row a joint at a visit, and its dictionary."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -13,8 +13,10 @@ from spinmark_data.cohort.scan_map import map_scans
 from spinmark_data.errors import InputError
 from spinmark_data.labels.store import LabelSet
 from spinmark_data.morphometry.config import MorphometryConfig
+from spinmark_data.morphometry.frame import knee_frame
 from spinmark_data.morphometry.joint import Joint
-from spinmark_data.morphometry.knee import BONES, MENISCI, measure_knee
+from spinmark_data.morphometry.knee import BONES, MENISCI, find_covers, measure_knee
+from spinmark_data.morphometry.shape import shape_field
 
 KEYS = ("subject_id", "laterality", "visit")
 _SIDES = {"M": "medial", "L": "lateral"}
@@ -53,11 +55,18 @@ class Morphometry:
             does not hold the structure. Unique in its key.
         dictionary: The variables' rows of the cohort's dictionary.
         issues: `source`, `kind`, `reason`, `action` of scans that could not be measured.
+        scans: `scan_id` and `days` of each row of the table.
+        fields: By bone that was asked for, `(row, n)` float32 of `shape_field`; NaN where the label
+            map does not hold the bone and both tibial cartilages.
+        notes: What was decided, in words.
     """
 
     table: pd.DataFrame
     dictionary: pd.DataFrame
     issues: pd.DataFrame
+    scans: pd.DataFrame
+    fields: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def variables(codes: Mapping[int, str]) -> pd.DataFrame:
@@ -122,8 +131,9 @@ class _Measure:
 
     codes: Mapping[int, str]
     config: MorphometryConfig = field(default_factory=MorphometryConfig)
+    bones: tuple[str, ...] = ()
 
-    def __call__(self, labels: NDArray[Any], row: "pd.Series[Any]") -> dict[str, float | str]:
+    def __call__(self, labels: NDArray[Any], row: "pd.Series[Any]") -> dict[str, Any]:
         joint = Joint.of(
             labels,
             np.asarray(row["affine"], np.float64),
@@ -131,7 +141,18 @@ class _Measure:
             laterality=str(row["laterality"]),
             mirrored=bool(row["mirrored"]),
         )
-        return dict(measure_knee(joint, self.config))
+        covers = find_covers(joint, self.config)
+        found: dict[str, Any] = dict(measure_knee(joint, self.config, covers))
+        if {"MT", "LT"} <= covers.keys():
+            frame = knee_frame(covers)
+            for bone in self.bones:
+                if f"VOL_{bone.upper()}" in found:
+                    found[_field(bone)] = shape_field(joint, bone, self.config, frame)
+        return found
+
+
+def _field(bone: str) -> str:
+    return f"field of {bone}"
 
 
 def measure_cohort(
@@ -139,6 +160,7 @@ def measure_cohort(
     sequence: str,
     config: MorphometryConfig | None = None,
     *,
+    bones: Sequence[str] = (),
     client: Any = None,
     scheduler: Literal["threads", "processes", "synchronous"] | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -149,6 +171,7 @@ def measure_cohort(
         cohort: The cohort.
         sequence: The sequence whose label maps are measured.
         config: Settings.
+        bones: The bones whose shape fields are asked for, too.
         client: A `distributed.Client`, whose workers do the work.
         scheduler: Without one, a scheduler of dask; by default `processes` where the settings ask
             for more than one worker.
@@ -177,7 +200,7 @@ def measure_cohort(
         found = map_scans(
             cast("Cohort", _LabelScans(labels, sequence, rows)),
             sequence,
-            _Measure(labels.codes, config),
+            _Measure(labels.codes, config, tuple(bones)),
             client=client,
             scheduler=scheduler,
             indices=primary,
@@ -185,10 +208,13 @@ def measure_cohort(
             errors="collect",
             progress=progress,
         )
-    return _gathered(found, rows.iloc[primary].reset_index(drop=True), variables(labels.codes))
+    rows = rows.iloc[primary].reset_index(drop=True)
+    return _gathered(found, rows, variables(labels.codes), bones)
 
 
-def _gathered(found: pd.DataFrame, rows: pd.DataFrame, dictionary: pd.DataFrame) -> Morphometry:
+def _gathered(
+    found: pd.DataFrame, rows: pd.DataFrame, dictionary: pd.DataFrame, bones: Sequence[str]
+) -> Morphometry:
     failed = found["error"] != ""
     known = [name for name in dictionary["variable"] if name in found.columns]
     table = pd.concat([rows[list(KEYS)], found[known].astype(np.float64)], axis=1)[~failed]
@@ -201,8 +227,22 @@ def _gathered(found: pd.DataFrame, rows: pd.DataFrame, dictionary: pd.DataFrame)
         }
     )
     kept = dictionary[dictionary["variable"].isin(known)]
+    table = table.sort_values(list(KEYS))
     return Morphometry(
-        table=table.sort_values(list(KEYS)).reset_index(drop=True),
+        table=table.reset_index(drop=True),
         dictionary=kept.reset_index(drop=True),
         issues=issues.reset_index(drop=True).astype(object),
+        scans=rows.loc[table.index, ["scan_id", "days"]].reset_index(drop=True),
+        fields={bone: _stacked(found, table.index, _field(bone)) for bone in bones},
     )
+
+
+def _stacked(found: pd.DataFrame, index: "pd.Index[Any]", column: str) -> NDArray[np.float32]:
+    """The fields of some rows as one array; a row without one is NaN."""
+    cells = found[column].loc[index].tolist() if column in found.columns else []
+    size = max((cell.size for cell in cells if isinstance(cell, np.ndarray)), default=0)
+    out = np.full((len(index), size), np.nan, np.float32)
+    for row, cell in enumerate(cells):
+        if isinstance(cell, np.ndarray):
+            out[row] = cell
+    return out

@@ -1,7 +1,6 @@
 """Adding the label maps of a folder to a cohort that stands."""
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,11 +11,10 @@ import numpy as np
 import pandas as pd
 
 from spinmark_data.cohort.amend import amend
-from spinmark_data.cohort.encode import encode_root, encode_sequence, encode_shard, shard_key
+from spinmark_data.cohort.encode import encode_shard
 from spinmark_data.cohort.ledger import shard_checksum
 from spinmark_data.cohort.location import Folder, locate
 from spinmark_data.cohort.lock import sole_writer
-from spinmark_data.cohort.manifest import digest
 from spinmark_data.cohort.reader import Cohort
 from spinmark_data.errors import InputError
 from spinmark_data.ingest.config import IngestConfig
@@ -29,15 +27,8 @@ from spinmark_data.labels.match import Issue, LabelFile, find_labels
 from spinmark_data.labels.names import harmonise, read_codes
 from spinmark_data.labels.read import read_label_map
 from spinmark_data.labels.series import scan_of_series
-from spinmark_data.labels.store import (
-    FOLDER,
-    SCHEMA,
-    VERSION,
-    checked_name,
-    images_folder,
-    manifest_file,
-    read_labels_manifest,
-)
+from spinmark_data.labels.store import FOLDER, checked_name, manifest_file, read_labels_manifest
+from spinmark_data.labels.write import LabelsWriter, StagedLabels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,17 +52,6 @@ class LabelsSummary:
     stood: int
     files: int
     issues: pd.DataFrame
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Taken:
-    scan_id: str
-    sequence: str
-    index: int
-    staged: str
-    checksum: dict[str, Any]
-    codes: tuple[int, ...]
-    sha256: str
 
 
 def _staging(name: str) -> str:
@@ -203,7 +183,7 @@ def _take(
     series: Mapping[str, str],
     issues: list[Issue],
     progress: Progress | None,
-) -> list[_Taken]:
+) -> list[StagedLabels]:
     """Read label maps and encode them; the result is in the order of the files."""
     affines: dict[str, NDArray[np.float64]] = {}
     mirrored: dict[str, NDArray[np.bool_]] = {}
@@ -211,7 +191,7 @@ def _take(
         frame, affines[sequence], _ = cohort.coordinates(sequence)
         mirrored[sequence] = frame["mirrored"].to_numpy(bool)
 
-    def one(file: LabelFile) -> tuple[_Taken | None, list[Issue]]:
+    def one(file: LabelFile) -> tuple[StagedLabels | None, list[Issue]]:
         try:
             found, told = harmonise(read_label_map(file.path), codes)
             scan_id = file.scan_id or series.get(found.series_uid, "")
@@ -230,7 +210,7 @@ def _take(
         shard = encode_shard(array.astype(config.dtype))
         staged = f"{_staging(config.name)}/{hashlib.sha256(file.name.encode()).hexdigest()[:24]}"
         cohort.folder.write(staged, shard)
-        taken = _Taken(
+        taken = StagedLabels(
             scan_id=scan_id,
             sequence=sequence,
             index=index,
@@ -241,7 +221,7 @@ def _take(
         )
         return taken, [(file.name, "repaired", text, "none needed") for text in [*told, *more]]
 
-    kept: dict[str, _Taken] = {}
+    kept: dict[str, StagedLabels] = {}
     with ThreadPoolExecutor(max_workers=max(1, config.workers)) as pool:
         for done, (file, (taken, told)) in enumerate(
             zip(files, pool.map(one, files), strict=True), 1
@@ -261,37 +241,19 @@ def _write(
     name: str,
     cohort: Cohort,
     manifest: dict[str, Any],
-    taken: Sequence[_Taken],
+    taken: Sequence[StagedLabels],
     dtype: str,
 ) -> None:
     """Shards and longer coordinates first, then the manifest that counts them."""
-    below = images_folder(name)
-    for key, data in encode_root().items():
-        folder.write(f"{below}/{key}", data)
+    writer = LabelsWriter(folder, name, manifest["codes"], manifest["sequences"])
     for sequence in sorted({one.sequence for one in taken}):
-        group = sorted((o for o in taken if o.sequence == sequence), key=lambda o: o.index)
-        shape = cohort.manifest["sequences"][sequence]["shape"][-3:]
-        entry = manifest["sequences"].setdefault(
-            sequence, {"shape": list(shape), "dtype": dtype, "rows": []}
-        )
-        if entry["dtype"] != dtype:
-            raise InputError(f"'{name}' stores {sequence} as {entry['dtype']}; set dtype to that.")
-        first = len(entry["rows"])
-        for place, one in enumerate(group, first):
-            folder.place(one.staged, f"{below}/{shard_key(sequence, place, 3)}")
-            row = {"scan_id": one.scan_id, "source_sha256": one.sha256, "codes": list(one.codes)}
-            entry["rows"].append({**row, **one.checksum})
         scans, affine, _ = cohort.coordinates(sequence)
-        place_of = {str(scan): index for index, scan in enumerate(scans["scan_id"])}
-        order = [place_of[row["scan_id"]] for row in entry["rows"]]
-        # Codes are no intensities: the scan's scale says nothing of them.
-        rows = scans.iloc[order].reset_index(drop=True).assign(scale=1.0, offset=0.0)
-        rows["source_sha256"] = pd.Series([r["source_sha256"] for r in entry["rows"]], dtype=object)
-        files = encode_sequence(
-            sequence, shape=shape, dtype=np.dtype(dtype), scans=rows, affine=affine[order]
+        writer.add(
+            sequence,
+            [one for one in taken if one.sequence == sequence],
+            shape=cohort.manifest["sequences"][sequence]["shape"][-3:],
+            dtype=dtype,
+            scans=scans,
+            affine=affine,
         )
-        for key, data in files.items():
-            folder.write(f"{below}/{key}", data)
-    content = {key: manifest[key] for key in ("codes", "sequences")}
-    whole = {"schema": SCHEMA, "version": VERSION, **content, "hash": digest(content)}
-    folder.write(manifest_file(name), (json.dumps(whole, indent=1, sort_keys=True) + "\n").encode())
+    writer.finish()

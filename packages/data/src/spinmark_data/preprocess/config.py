@@ -1,6 +1,7 @@
 """What preprocessing does; nothing heavy is imported here."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,6 +9,51 @@ from spinmark_data.errors import InputError
 
 _MOST_VOXELS = 2**28
 INTERPOLATIONS = ("linear", "cubic", "lanczos")
+
+
+def check_grid(
+    shape: Sequence[int] | None, spacing_mm: Sequence[float] | None, group: str = ""
+) -> None:
+    """Check the shape and spacing of a target grid, where they are given.
+
+    Args:
+        shape: Voxels along (z, y, x).
+        spacing_mm: Between them.
+        group: What the options' names begin with.
+
+    Raises:
+        InputError: A value is out of bounds.
+    """
+    if shape is not None and (len(shape) != 3 or min(shape) < 3):
+        raise InputError(f"{group}shape={shape}: three axes of at least 3 are needed.")
+    if shape is not None and math.prod(shape) > _MOST_VOXELS:
+        raise InputError(
+            f"{group}shape={shape}: {_MOST_VOXELS} voxels are the most that are taken."
+        )
+    if spacing_mm is not None and not (
+        len(spacing_mm) == 3 and all(0 < step < math.inf for step in spacing_mm)
+    ):
+        raise InputError(f"{group}spacing_mm={spacing_mm}: three numbers above 0 are needed.")
+
+
+def check_known(name: str, given: str, known: Sequence[str]) -> None:
+    """Check an option that takes one of a few words.
+
+    Raises:
+        InputError: It is none of them.
+    """
+    if given not in known:
+        raise InputError(f"Unknown {name} '{given}'. Valid values are {list(known)}.")
+
+
+def check_share(name: str, given: float) -> None:
+    """Check an option that is a share.
+
+    Raises:
+        InputError: It is not between 0 and 1.
+    """
+    if not 0 <= given <= 1:
+        raise InputError(f"{name}={given}: a share lies between 0 and 1.")
 
 
 @dataclass(kw_only=True)
@@ -50,26 +96,10 @@ class PreprocessConfig:
                 "preprocess.resample needs preprocess.shape, three whole numbers (z, y, x); the "
                 "target grid must be known before the first scan is read."
             )
-        if self.shape is not None and min(self.shape) < 3:
-            raise InputError(f"preprocess.shape={self.shape}: three axes of at least 3 are needed.")
-        if self.shape is not None and math.prod(self.shape) > _MOST_VOXELS:
-            raise InputError(
-                f"preprocess.shape={self.shape}: {_MOST_VOXELS} voxels are the most that are taken."
-            )
-        spacing = self.spacing_mm
-        if spacing is not None and not all(0 < step < math.inf for step in spacing):
-            raise InputError(
-                f"preprocess.spacing_mm={self.spacing_mm}: three numbers above 0 are needed."
-            )
-        for name, given, known in (
-            ("interpolation", self.interpolation, INTERPOLATIONS),
-            ("centre", self.centre, ("scan", "joint")),
-            ("bias_correction", self.bias_correction, ("none", "n4")),
-        ):
-            if given not in known:
-                raise InputError(
-                    f"Unknown preprocess.{name} '{given}'. Valid values are {list(known)}."
-                )
+        check_grid(self.shape, self.spacing_mm, "preprocess.")
+        check_known("preprocess.interpolation", self.interpolation, INTERPOLATIONS)
+        check_known("preprocess.centre", self.centre, ("scan", "joint"))
+        check_known("preprocess.bias_correction", self.bias_correction, ("none", "n4"))
         if not self.resample and (self.shape is not None or self.spacing_mm is not None):
             raise InputError(
                 "preprocess.shape and preprocess.spacing_mm need preprocess.resample true."
@@ -80,10 +110,7 @@ class PreprocessConfig:
             raise InputError(
                 f"preprocess.bias_resolution_mm={self.bias_resolution_mm}: 0.5 to 20 mm are taken."
             )
-        if not 0 <= self.min_coverage <= 1:
-            raise InputError(
-                f"preprocess.min_coverage={self.min_coverage}: a share lies between 0 and 1."
-            )
+        check_share("preprocess.min_coverage", self.min_coverage)
 
     @property
     def active(self) -> bool:

@@ -82,7 +82,8 @@ def target_grid(
         middle = np.linalg.solve(affine[:3, :3], np.asarray(centre_mm) - affine[:3, 3])
     ratio = wanted / own
     start = middle - ratio * (np.array(target_shape) - 1) / 2
-    start = np.where(ratio == 1, np.floor(start + 0.5), start)
+    # Halves go up, also where the way through millimetres has rounded them down.
+    start = np.where(ratio == 1, np.floor(start + 0.5 + _ROUNDING), start)
     moved = np.eye(4)
     moved[:3, :3] = affine[:3, :3] * ratio
     moved[:3, 3] = affine[:3, :3] @ start + affine[:3, 3]

@@ -24,7 +24,7 @@ class Prepared:
     """A volume as the cohort stores it, not yet mirrored.
 
     Args:
-        voxels: `(z, y, x)` or `(echo, z, y, x)`.
+        voxels: Integers `(z, y, x)` or `(echo, z, y, x)`.
         affine: `(4, 4)`, indices to LPS mm.
         scale: `value = stored * scale + offset`.
         offset: See `scale`.
@@ -33,7 +33,7 @@ class Prepared:
         notes: What was done.
     """
 
-    voxels: NDArray[np.int16]
+    voxels: NDArray[Any]
     affine: NDArray[np.float64]
     scale: float
     offset: float
@@ -42,24 +42,27 @@ class Prepared:
 
 
 def prepare(
-    volume: NDArray[np.int16],
+    volume: NDArray[Any],
     affine: NDArray[np.float64],
     config: PreprocessConfig,
     *,
     scale: float = 1.0,
     offset: float = 0.0,
+    target: TargetGrid | None = None,
 ) -> Prepared:
     """Preprocess one volume: bias field, then target grid, then 16-bit integers again.
 
     Args:
-        volume: As stored, `(z, y, x)` or `(echo, z, y, x)`, its axes in the ingest's order.
+        volume: Integers as stored, `(z, y, x)` or `(echo, z, y, x)`, its axes in the ingest's order.
         affine: `(4, 4)`, indices to LPS mm, before mirroring.
         config: What to do.
         scale: `value = stored * scale + offset`; not 0.
         offset: See `scale`.
+        target: Where to bring it, if that is known otherwise than from `config.centre`.
 
     Returns:
-        The volume; the very integers that came in where nothing had to be done, or voxels only moved.
+        The volume: int16, or the very integers that came in where nothing had to be done, or voxels
+        only moved.
 
     Raises:
         Refused: The scan fills less of the target grid than `min_coverage`, or no joint can be
@@ -73,13 +76,14 @@ def prepare(
     # In steps of the source, so that they can be rounded to; the value is `step * scale`.
     zero = offset / scale
     levels = int(volume.max()) - int(volume.min())
-    target = _target(echoes[0], affine, config)
+    if target is None:
+        target = _target(echoes[0], affine, config)
     if config.bias_correction == "n4":
         echoes = _unbias(echoes, affine, zero, config)
         done.notes.append("a bias field was divided out (N4)")
     if target is not None:
         echoes = _regrid(echoes, done, target, config)
-    if echoes.dtype != np.int16:
+    if echoes.dtype.kind == "f":
         shift = zero if config.bias_correction == "none" else 0.0
         done.voxels, step, low = _store(echoes, levels)
         done.scale, done.offset = step * scale, (low + shift) * scale
@@ -145,7 +149,7 @@ def _regrid(
     for index in range(1, len(echoes)):
         one = resample(echoes[index], done.affine, target, kernel=config.interpolation)
         out[index] = one.values
-    whole = out.dtype == echoes.dtype == np.int16
+    whole = out.dtype.kind != "f"
     done.notes.append(
         f"{'cut' if whole else 'resampled'} from {list(echoes.shape[1:])} at "
         f"{[round(step, 4) for step in spacing_of(done.affine)]} mm; "

@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from spinmark.designs import check_shapes
 from spinmark.errors import InputError
 from spinmark_biomarkers.evaluation.bootstrap import Interval, Rows, subject_bootstrap
 from spinmark_biomarkers.evaluation.clusters import adjusted_rand, best_ari_ceiling
 from spinmark_biomarkers.evaluation.concordance import concordance_interval
 from spinmark_biomarkers.evaluation.probes import fit_ridge, site_probe, table_matrix
-from spinmark_data.features import clinical_features
+from spinmark_data.features import clinical_features, morphometric_features
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 KEYS = ["subject_id", "laterality", "visit"]
+# The arm that is read off label maps, which an embedding has to beat.
+STRUCTURAL = "morphometry"
 PCA_WIDTHS = (64, 128, 256)
 # Mean R2 differences that answer the demo's questions: does pretraining help, does the table, does
 # a table of other people's.
-COMPARISONS = (
+COMPARISONS: tuple[tuple[str, str], ...] = (
     ("distilled", "ssl"),
     ("ssl", "untrained"),
     ("ssl", "voxel_pca"),
@@ -71,7 +74,7 @@ def held_out(
     Raises:
         InputError: Scans without truth, or a set without scans.
     """
-    names = ["scan_id", *KEYS, "rank", "days", "set", "site"]
+    names = ["scan_id", *KEYS, "joint_id", "rank", "days", "set", "site"]
     scans = pd.DataFrame({name: embeddings[name].to_numpy() for name in names})
     joined = scans.merge(truth[[*KEYS, *latents]], on=KEYS, how="left", validate="many_to_one")
     lost = joined[latents[0]].isna()
@@ -95,6 +98,8 @@ def representations(
     matrices: dict[str, Floats] = {}
     width = PCA_WIDTHS[0]
     for name, dataset in embeddings.items():
+        if name in ("table", STRUCTURAL):
+            raise InputError(f"--embeddings.{name}: is the name of another arm; choose another")
         index = pd.Index(dataset["scan_id"].to_numpy().astype(object))
         rows = index.get_indexer(pd.Index(order))
         if (rows < 0).any():
@@ -108,6 +113,41 @@ def representations(
     kinds = dict(zip(table.dictionary["variable"], table.dictionary["kind"], strict=True))
     matrices["table"] = table_matrix(table.values, kinds, fit=held.fit)[0]
     return matrices
+
+
+@dataclass(frozen=True)
+class Structural:
+    """What label maps say of the scans.
+
+    Args:
+        matrix: Measures and where they are missing, filled from fitted scans, shape (scan, feature).
+        counts: `variables`, `scans` that are scored, and how many of these were `measured`.
+    """
+
+    matrix: Floats
+    counts: dict[str, int]
+
+
+def structural_baseline(cohort: "Cohort", held: Held) -> Structural | None:
+    """Return the measures of label maps as a representation, if fitted and scored scans have some.
+
+    Raises:
+        InputError: Scored subjects had a part in the modes that shape scores come from.
+    """
+    if cohort.table(STRUCTURAL).empty:
+        return None
+    table = morphometric_features(cohort, held.scans)
+    measured = table.values.notna().any(axis=1).to_numpy()
+    if not (measured & held.fit).any() or not (measured & held.test).any():
+        return None
+    check_shapes(cohort, table.values.columns, held.subjects[held.test])
+    kinds = dict(zip(table.dictionary["variable"], table.dictionary["kind"], strict=True))
+    counts = {
+        "variables": table.values.shape[1],
+        "scans": int(held.test.sum()),
+        "measured": int((measured & held.test).sum()),
+    }
+    return Structural(table_matrix(table.values, kinds, fit=held.fit)[0], counts)
 
 
 def _nested(name: str, components: Floats, width: int) -> dict[str, Floats]:
@@ -133,7 +173,12 @@ def residuals(matrices: Mapping[str, Floats], held: Held) -> dict[str, Floats]:
 
 
 def probe_scores(
-    errors: Mapping[str, Floats], held: Held, *, draws: int, seed: int
+    errors: Mapping[str, Floats],
+    held: Held,
+    *,
+    comparisons: Sequence[tuple[str, str]] = COMPARISONS,
+    draws: int,
+    seed: int,
 ) -> dict[str, dict[str, Any]]:
     """Turn residuals into R2 by latent, its mean over latents, and paired differences of means."""
     truth = held.scans[list(held.latents)].to_numpy(dtype=np.float64)[held.test]
@@ -162,7 +207,7 @@ def probe_scores(
         f"{a} - {b}": interval(
             lambda rows, a=errors[a], b=errors[b]: float((r2(a, rows) - r2(b, rows)).mean())
         )
-        for a, b in COMPARISONS
+        for a, b in comparisons
         if a in errors and b in errors
     }
     return {
@@ -240,7 +285,7 @@ def prognosis_scores(
         metrics: The prognosis artefact's tidy metrics.
         outcomes: Outcomes of the endpoint.
         truth: `truth/joints.parquet`.
-        scored: The test joints, with `subject_id` and `laterality`.
+        scored: The test joints of the prognosis, with `subject_id` and `laterality`.
         draws: Bootstrap samples.
         seed: Seed of the draws.
     """
@@ -256,7 +301,8 @@ def prognosis_scores(
     event = (joined["cause"] == "event").to_numpy()
     # An event known to an interval is taken in its middle, as the models' scores do.
     middle = (joined["lower"] + joined["upper"]) / 2
-    time = np.where(event, middle, joined["lower"]).astype(np.float64)
+    days = np.where(event, middle, joined["lower"]) - joined["entry"]
+    time = days.to_numpy(dtype=np.float64)
     ceiling = concordance_interval(
         time,
         event,

@@ -1,13 +1,17 @@
 """`spinmark evaluate --truth DIR ...`: score a run against a phantom's truth."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from spinmark import artefacts, cli
+from spinmark.commands.prognose import check_definition, outcomes_of
 from spinmark.errors import InputError
 from spinmark.progress import done
+
+# Whose hazard `truth/joints.parquet` holds.
+TRUE_ENDPOINT = "replacement"
 
 
 @dataclass(kw_only=True)
@@ -21,7 +25,8 @@ class Evaluate:
         embeddings: Embeddings by name, such as `--embeddings.ssl DIR`; the first is named
             `distilled` where there is one.
         phenotypes: The phenotypes.
-        prognosis: The prognosis.
+        prognosis: The prognosis; of knee replacement, whose hazard a phantom's truth holds.
+        definition: The definition that the prognosis was made with, if there was one.
         out: Where to write the evaluation.
         on: The set that is scored; choose settings on `val` (probes only), report `test`.
         bootstrap: Subject bootstrap samples of every interval.
@@ -34,6 +39,7 @@ class Evaluate:
     embeddings: dict[str, Path] = field(default_factory=dict)
     phenotypes: Path | None = None
     prognosis: Path | None = None
+    definition: Path | None = None
     out: Path
     on: Literal["test", "val"] = "test"
     bootstrap: int = 200
@@ -48,19 +54,44 @@ def main(argv: list[str]) -> int:
     inputs |= {f"embeddings.{name}": path for name, path in args.embeddings.items()}
     if not args.embeddings:
         raise InputError("--embeddings is empty; name at least one, as --embeddings.ssl DIR")
-    for kind in ("phenotypes", "prognosis"):
+    check_definition(args.prognosis, args.definition, args.cohort)
+    if args.prognosis is not None:
+        _check_endpoint(args.prognosis, args.definition, args.truth)
+    for kind in ("phenotypes", "prognosis", "definition"):
         if getattr(args, kind) is not None:
             inputs[kind] = getattr(args, kind)
+    settings = asdict(args)
+    if args.definition is None:
+        # An evaluation without a definition is the same as one made before there were any.
+        del settings["definition"]
 
     def write(folder: Path) -> None:
         (folder / "metrics.json").write_text(json.dumps(evaluate(args), indent=1) + "\n")
 
-    made = artefacts.make(args.out, "evaluation", write, config=args, inputs=inputs)
+    made = artefacts.make(args.out, "evaluation", write, config=settings, inputs=inputs)
     return done(
         f"{args.out}/metrics.json: what the run found of the truth",
         f"spinmark report --cohort {args.cohort} --evaluation {args.out} --out report.html",
         fresh=made.fresh,
     )
+
+
+def _check_endpoint(prognosis: Path, definition: Path | None, truth: Path) -> None:
+    """Refuse to compare a prognosis with the true hazard of another endpoint.
+
+    Raises:
+        InputError: The prognosis is of something else than knee replacement.
+    """
+    endpoint = str(artefacts.read(prognosis, "prognosis")["config"]["endpoint"])
+    kind = endpoint
+    if definition is not None:
+        built = artefacts.read(definition, "definition")["config"]["endpoints"]
+        kind = str(built.get(endpoint, {}).get("definition", endpoint))
+    if kind != TRUE_ENDPOINT:
+        raise InputError(
+            f"{prognosis}: is of the endpoint '{endpoint}', but {truth} holds the true hazard of "
+            f"'{TRUE_ENDPOINT}' alone; accepted is a prognosis of that, or leave --prognosis out"
+        )
 
 
 def evaluate(args: Evaluate) -> dict[str, Any]:
@@ -84,7 +115,15 @@ def evaluate(args: Evaluate) -> dict[str, Any]:
     )
     options = {"draws": args.bootstrap, "seed": args.seed}
     matrices = scoring.representations(cohort, embeddings, held)
-    figures = scoring.probe_scores(scoring.residuals(matrices, held), held, **options)
+    baseline = scoring.structural_baseline(cohort, held)
+    comparisons = scoring.COMPARISONS
+    if baseline is not None:
+        matrices[scoring.STRUCTURAL] = baseline.matrix
+        comparisons += ((next(iter(embeddings)), scoring.STRUCTURAL),)
+    errors = scoring.residuals(matrices, held)
+    figures = scoring.probe_scores(errors, held, comparisons=comparisons, **options)
+    if baseline is not None:
+        figures[scoring.STRUCTURAL] = baseline.counts
     figures["site_balanced_accuracy"] = scoring.site_scores(matrices, held, **options)
     # Clusterer and survival model were fitted on validation subjects too: on them they are not scored.
     held_out = args.on == "test"
@@ -92,12 +131,16 @@ def evaluate(args: Evaluate) -> dict[str, Any]:
         found = read_phenotypes(args.phenotypes).to_dataset()
         figures["phenotypes"] = scoring.phenotype_scores(found, joints, held, **options)
     if args.prognosis is not None and held_out:
-        outcomes = cohort.table("outcomes")
+        given = args.definition
+        outcomes = cohort.table("outcomes") if given is None else outcomes_of(given)
+        endpoint = artefacts.read(args.prognosis, "prognosis")["config"]["endpoint"]
+        predicted = pd.read_parquet(args.prognosis / "risk.parquet").index
+        scored = held.scans[held.test]
         figures["prognosis"] = scoring.prognosis_scores(
             pd.read_parquet(args.prognosis / "metrics.parquet"),
-            outcomes[outcomes["endpoint"] == "replacement"],
+            outcomes[outcomes["endpoint"] == endpoint],
             joints,
-            held.scans[held.test],
+            scored[scored["joint_id"].isin(predicted)],
             **options,
         )
     return {"scored_on": args.on, **figures}

@@ -1,11 +1,12 @@
 """`spinmark prognose --cohort COHORT --embeddings EMBEDDINGS --out PROGNOSIS`: ten-year risk."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spinmark import artefacts, cli
 from spinmark.commands.define import of_cohort
+from spinmark.designs import check_models
 from spinmark.errors import InputError
 from spinmark.progress import done, progress
 from spinmark_biomarkers.survival.config import PrognoseConfig
@@ -33,6 +34,8 @@ class Prognose(PrognoseConfig):
         phenotypes: Frozen phenotypes; needed before outcomes are read.
         definition: Take the joints that this definition left in, and its endpoints in place of the
             cohort's outcomes.
+        models: Blocks of covariates of each model, out of clinical, kl, embedding and morphometry; the
+            last takes what `spinmark measure` made.
         seed: Seed of chains and bootstrap.
         out: Where to write the prognosis.
     """
@@ -42,6 +45,7 @@ class Prognose(PrognoseConfig):
     phenotypes: Path
     out: Path
     definition: Path | None = None
+    models: list[list[str]] = field(default_factory=lambda: [list(model) for model in MODELS])
     seed: int = 0
 
 
@@ -59,6 +63,29 @@ def outcomes_of(definition: Path) -> "pd.DataFrame":
             f"{definition}: has no endpoints; name some under `endpoints:` and run `spinmark define` again"
         )
     return pd.read_parquet(path)
+
+
+def check_definition(prognosis: Path | None, definition: Path | None, cohort: Path) -> None:
+    """See to it that outcomes are taken of the endpoint that a prognosis was made from.
+
+    Raises:
+        InputError: The prognosis was made with another definition, with one that is not given, or
+            without any.
+    """
+    if definition is not None:
+        of_cohort(definition, cohort)
+    if prognosis is None:
+        return
+    used = artefacts.read(prognosis, "prognosis")["inputs"].get("definition")
+    if definition is None:
+        if used is not None:
+            raise InputError(
+                f"{prognosis}: was made with a definition; give that one as --definition"
+            )
+    elif used is None:
+        raise InputError(f"{prognosis}: was made without a definition; leave --definition out")
+    elif used != artefacts.content_hash(definition):
+        raise InputError(f"{prognosis}: was made with another definition than {definition}")
 
 
 def _later(known_at: "pd.Series", definition: Path) -> "pd.Series":
@@ -90,6 +117,7 @@ def checked(outcomes: "pd.DataFrame", endpoint: str) -> "pd.DataFrame":
 def main(argv: list[str]) -> int:
     """Run the command."""
     args = cli.parse("prognose", Prognose, argv)
+    check_models(args.models)
     args.sampler.seed = args.seed
     inputs: dict[str, Path | str] = {}
     for kind in ("cohort", "embeddings", "phenotypes"):
@@ -98,6 +126,9 @@ def main(argv: list[str]) -> int:
     if args.definition is not None:
         of_cohort(args.definition, args.cohort)
         inputs["definition"] = args.definition
+    told = [
+        f"{args.out}: cumulative incidence, metrics and diagnostics of {len(args.models)} models"
+    ]
 
     def write(folder: Path) -> None:
         from spinmark.designs import baseline_scans, designs
@@ -123,8 +154,10 @@ def main(argv: list[str]) -> int:
         # A joint first scanned at a later visit would enter with what was not known at the origin.
         covariates = {
             name: frame[frame.index.isin(known_at.index)]
-            for name, frame in designs(cohort, embeddings, MODELS).items()
+            for name, frame in designs(cohort, embeddings, args.models).items()
         }
+        if _measured(args):
+            told.append(_taken(covariates, known_at.index))
         sets = baseline_scans(embeddings).drop_duplicates("subject_id").set_index("subject_id")
         with progress("prognose: models") as bar:
             result = prognose(
@@ -135,16 +168,30 @@ def main(argv: list[str]) -> int:
     made = artefacts.make(args.out, "prognosis", write, config=_settings(args), inputs=inputs)
     defined = "" if args.definition is None else f"--definition {args.definition} "
     return done(
-        f"{args.out}: cumulative incidence, metrics and diagnostics of {len(MODELS)} models",
+        "\n".join(told),
         f"spinmark report --cohort {args.cohort} --embeddings {args.embeddings} "
         f"--phenotypes {args.phenotypes} --prognosis {args.out} {defined}--out report.html",
         fresh=made.fresh,
     )
 
 
+def _measured(args: Prognose) -> bool:
+    return any("morphometry" in model for model in args.models)
+
+
+def _taken(covariates: "dict[str, pd.DataFrame]", known: "pd.Index") -> str:
+    joints = min(len(frame) for frame in covariates.values())
+    return (
+        f"  {joints} of {len(known)} joints were measured at their first scan; all models use those"
+    )
+
+
 def _settings(args: Prognose) -> dict[str, object]:
-    """The options; a prognosis without a definition is the same as one made before there were any."""
+    """The options, less those without effect, so that an earlier prognosis without them is the same."""
     settings = asdict(args)
-    if args.definition is None:
-        del settings["definition"]
-    return settings
+    unused = [] if args.definition is not None else ["definition"]
+    if not _measured(args):
+        unused += ["morphometry_components", "morphometry_prefix"]
+    if [tuple(model) for model in args.models] == list(MODELS):
+        unused.append("models")
+    return {name: value for name, value in settings.items() if name not in unused}

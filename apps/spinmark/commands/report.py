@@ -4,9 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from spinmark import artefacts, cli
-from spinmark.commands.define import of_cohort
-from spinmark.commands.prognose import outcomes_of
-from spinmark.errors import InputError
+from spinmark.commands.prognose import check_definition, outcomes_of
 from spinmark.files import write_whole
 from spinmark.progress import done
 
@@ -43,7 +41,7 @@ def main(argv: list[str]) -> int:
     paths = {kind: path for kind in kinds if (path := getattr(args, kind)) is not None}
     for kind, path in paths.items():
         artefacts.read(path, kind)
-    _check_definition(args)
+    check_definition(args.prognosis, args.definition, args.cohort)
     from spinmark.report import sections
     from spinmark.report.page import render
     from spinmark_data.cohort.reader import Cohort
@@ -74,28 +72,3 @@ def main(argv: list[str]) -> int:
     )
     write_whole(args.out, render("spinmark report", banner, parts))
     return done(f"{args.out} ({args.out.stat().st_size / 1e6:.1f} MB, opens offline)", None)
-
-
-def _check_definition(args: Report) -> None:
-    """See to it that outcomes are drawn of the endpoint that the prognosis was made from.
-
-    Raises:
-        InputError: The prognosis was made with another definition, with one that is not given, or
-            without any.
-    """
-    if args.definition is not None:
-        of_cohort(args.definition, args.cohort)
-    if args.prognosis is None:
-        return
-    used = artefacts.read(args.prognosis, "prognosis")["inputs"].get("definition")
-    if args.definition is None:
-        if used is not None:
-            raise InputError(
-                f"{args.prognosis}: was made with a definition; give that one as --definition"
-            )
-    elif used is None:
-        raise InputError(f"{args.prognosis}: was made without a definition; leave --definition out")
-    elif used != artefacts.content_hash(args.definition):
-        raise InputError(
-            f"{args.prognosis}: was made with another definition than {args.definition}"
-        )

@@ -137,6 +137,45 @@ def test_prognosis_scores_and_writes(prognosis, tmp_path):
         read_prognosis(tmp_path)
 
 
+def test_death_needs_no_covariates_and_blocks_have_their_own_scale(cohort, tmp_path):
+    outcomes, x, sets = cohort
+    rng = np.random.default_rng(1)
+    measures = x[["one", "two"]].to_numpy() @ rng.normal(size=(2, 12))
+    measures[rng.random(measures.shape) < 0.05] = np.nan
+    block = pd.DataFrame(measures, index=x.index).add_prefix("morphometry_")
+    config = PrognoseConfig(
+        sampler=SamplerConfig(tune=50, draws=50), bootstrap=10, morphometry_components=2
+    )
+    p = prognose(outcomes, {"morphometry": block}, sets, config)
+    names = ["morphometry_pc1", "morphometry_pc2", "morphometry_missing"]
+    assert p.posteriors["morphometry"]["covariate"].to_numpy().tolist() == names
+    assert p.posteriors["morphometry"]["block"].to_numpy().tolist() == ["morphometry"]
+    assert p.posteriors["death"].sizes["covariate"] == 0
+    assert np.isfinite(p.mean).all()
+    write_prognosis(tmp_path, p)
+    back = read_prognosis(tmp_path)
+    xr.testing.assert_equal(back.posteriors["death"]["beta"], p.posteriors["death"]["beta"])
+
+
+def test_draws_are_thinned_evenly_over_the_chains():
+    model = PiecewiseExponentialFrailty()
+    rng, chains = np.random.default_rng(0), ("chain", "draw")
+    model.posterior_ = xr.Dataset(
+        {
+            "beta": ((*chains, "covariate"), rng.normal(size=(2, 5, 3))),
+            "log_hazard": ((*chains, "interval"), rng.normal(size=(2, 5, 4))),
+            "frailty_variance": (chains, rng.normal(size=(2, 5))),
+        }
+    )
+    stacked = model.posterior_.stack(sample=chains, create_index=False)
+    beta, log_hazard, theta = model.draws(4)
+    at = [0, 3, 6, 9]
+    np.testing.assert_array_equal(beta, stacked["beta"].transpose("sample", ...)[at])
+    np.testing.assert_array_equal(log_hazard, stacked["log_hazard"].transpose("sample", ...)[at])
+    np.testing.assert_array_equal(theta, stacked["frailty_variance"][at])
+    assert model.draws()[0].shape == (10, 3)
+
+
 def test_figures_are_drawn(prognosis, cohort, tmp_path):
     outcomes, x, sets = cohort
     test = SurvivalData.from_outcomes(outcomes, x, sets.index[sets == "test"])

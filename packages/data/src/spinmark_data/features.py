@@ -16,11 +16,13 @@ INPUT_ROLES = (
     "biospecimen",
     "treatment",
 )
+# The table that `spinmark measure` makes.
+MORPHOMETRY = "morphometry"
 _KEYS = {
     "subjects": ["subject_id"],
     "visits": ["subject_id", "visit"],
     "joints": ["subject_id", "laterality", "visit"],
-    "morphometry": ["subject_id", "laterality", "visit"],
+    MORPHOMETRY: ["subject_id", "laterality", "visit"],
 }
 # Columns of the tables that place a row rather than describe it.
 _PLACES = frozenset({"subject_id", "laterality", "visit", "joint_id", "days", "months"})
@@ -79,8 +81,8 @@ def clinical_features(
     Args:
         cohort: Its tables.
         scans: At least `scan_id`, `subject_id`, `laterality` and `visit`.
-        roles: Roles to take. Structure (radiographic grades) is off by default: the aim is to learn
-            without it.
+        roles: Roles to take. Structure (radiographic grades) and what label maps give are off by
+            default: the aim is to learn without the one and to beat the other.
 
     Returns:
         A row a scan; NaN where a cell is missing or the subject, visit or joint has no row.
@@ -91,7 +93,44 @@ def clinical_features(
     """
     _check_roles(roles)
     dictionary = cohort.table("dictionary")
-    rows = dictionary[dictionary["role"].isin(list(roles))]
+    found = _joined(cohort, scans, dictionary[dictionary["role"].isin(list(roles))])
+    if found is None:
+        raise InputError(
+            f"No variable has one of the roles {list(roles)}; "
+            f"the cohort's dictionary holds {sorted(set(dictionary['role'].astype(str)))}."
+        )
+    return found
+
+
+def morphometric_features(cohort: Tables, scans: pd.DataFrame) -> ClinicalTable:
+    """What label maps gave of each scan's joint at its visit: volumes, thickness, areas, shape.
+
+    Only the table `morphometry` is read. A variable of the role `morphometric` in another table, such
+    as a measure that a release brings, is a clinical input of that role.
+
+    Args:
+        cohort: Its tables.
+        scans: At least `scan_id`, `subject_id`, `laterality` and `visit`.
+
+    Returns:
+        A row a scan; NaN where a structure or the whole joint was not measured at that visit.
+
+    Raises:
+        InputError: Nothing was measured, a key that is not unique, or values that are no numbers.
+    """
+    dictionary = cohort.table("dictionary")
+    chosen = (dictionary["role"] == "morphometric") & (dictionary["table"] == MORPHOMETRY)
+    measured = not cohort.table(MORPHOMETRY).empty
+    found = _joined(cohort, scans, dictionary[chosen]) if measured else None
+    if found is None:
+        raise InputError(
+            "morphometry: the cohort has no measures of label maps; run `spinmark measure` on it."
+        )
+    return found
+
+
+def _joined(cohort: Tables, scans: pd.DataFrame, rows: pd.DataFrame) -> ClinicalTable | None:
+    """The variables of some rows of the dictionary, or None where no table holds one of them."""
     columns: dict[str, pd.Series] = {}
     for name, key in _KEYS.items():
         named = rows.loc[rows["table"] == name, "variable"]
@@ -109,10 +148,7 @@ def clinical_features(
         for variable in wanted:
             columns[variable] = _numeric(joined[variable], variable)
     if not columns:
-        raise InputError(
-            f"No variable has one of the roles {list(roles)}; "
-            f"the cohort's dictionary holds {sorted(set(dictionary['role'].astype(str)))}."
-        )
+        return None
     order = [variable for variable in rows["variable"] if variable in columns]
     values = pd.DataFrame({variable: columns[variable].to_numpy() for variable in order})
     values.index = pd.Index(scans["scan_id"].to_numpy(dtype=object), name="scan_id")

@@ -47,11 +47,11 @@ def incidence_by_group(
         for t, count in zip(ticks, at_risk(time[mine], ticks), strict=True):
             lower.text(t, -k, str(count), ha="center", va="center", color=colour, fontsize=8)
     upper.set(ylabel="cumulative incidence", ylim=(0, None))
-    upper.set_title(
-        "Replacement with death competing. Lines and bands: model; dotted: Aalen-Johansen.\n"
-        "Replacement is also a decision (access, site, pain, surgeon).",
-        fontsize=9,
-    )
+    endpoint = str(p.cif.attrs["endpoint"])
+    title = f"{endpoint}, death competing. Lines and bands: model; dotted: Aalen-Johansen."
+    if endpoint == "replacement":
+        title += "\nReplacement is also a decision (access, site, pain, surgeon)."
+    upper.set_title(title, fontsize=9)
     upper.legend(fontsize=8, frameon=False)
     beyond = p.cif["extrapolated"].to_numpy()
     if beyond.any():

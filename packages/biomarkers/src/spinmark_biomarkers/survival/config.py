@@ -35,6 +35,8 @@ class PrognoseConfig:
         frailty: Let a person's joints share a gamma frailty.
         embedding_components: Principal components kept of an embedding block.
         embedding_prefix: Columns of a design that start so are an embedding.
+        morphometry_components: Principal components kept of a morphometry block.
+        morphometry_prefix: Columns of a design that start so are measures of label maps.
         death_covariates: Columns that the model of death uses; those absent are left out.
         reference: The model that others are compared with; the first one where it is absent.
         min_at_risk: A horizon that fewer joints reach is labelled an extrapolation.
@@ -52,6 +54,8 @@ class PrognoseConfig:
     frailty: bool = True
     embedding_components: int = 16
     embedding_prefix: str = "embedding_"
+    morphometry_components: int = 16
+    morphometry_prefix: str = "morphometry_"
     death_covariates: list[str] = field(default_factory=lambda: ["AGE", "SEX", "BMI"])
     reference: str = "clinical"
     min_at_risk: int = 10

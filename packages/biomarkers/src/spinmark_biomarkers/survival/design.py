@@ -1,6 +1,7 @@
 """Covariates made ready for a model, with everything learned from the fitting subjects alone."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,13 +14,44 @@ from spinmark_biomarkers.survival.data import Floats
 logger = logging.getLogger(__name__)
 
 
+# Components below this share of a block's variance are rounding, not structure.
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reduction:
+    """A block of many columns that becomes a few principal components.
+
+    Args:
+        block: Its name; its components share a prior scale.
+        prefix: Columns of a design that start so belong to it.
+        components: Principal components kept, at most.
+        whole: Whether missing values are refused, as they are of an embedding.
+    """
+
+    block: str
+    prefix: str
+    components: int
+    whole: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the number of components.
+
+        Raises:
+            InputError: It is below 1.
+        """
+        if self.components < 1:
+            raise InputError(f"{self.block}_components: {self.components}; accepted is at least 1")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Design:
     """A ready design of finite, about standardised columns.
 
     Args:
         frame: One row a joint.
-        blocks: Column -> `clinical`, `phenotype` or `embedding`; a block shares a prior scale.
+        blocks: Column -> `clinical`, `phenotype`, `embedding` or `morphometry`; a block shares a prior
+            scale.
     """
 
     frame: pd.DataFrame
@@ -33,24 +65,25 @@ def _standardised(x: Floats, fit: np.ndarray) -> tuple[Floats, np.ndarray]:
 
 
 def prepare_design(
-    raw: pd.DataFrame, fit_rows: np.ndarray, *, prefix: str, components: int
+    raw: pd.DataFrame, fit_rows: np.ndarray, *, reductions: Sequence[Reduction] = ()
 ) -> Design:
     """Impute, standardise and reduce.
 
-    A missing value takes the median of the fitting rows and an indicator column `NAME_missing`. An
-    embedding block becomes principal components, each scaled to unit variance.
+    A missing value takes the median of the fitting rows and an indicator column `NAME_missing`. Blocks
+    that are reduced become principal components, each scaled to unit variance; where such a block may
+    have gaps, they take the median too, and one column `PREFIXmissing` has the share of a row's gaps.
 
     Args:
         raw: One row a joint, numeric columns, NaN where missing.
-        fit_rows: Which rows are of fitting subjects, shape (n,).
-        prefix: Columns that start so are the embedding.
-        components: Principal components kept, at most.
+        fit_rows: Which rows are of fitting subjects, shape (n,); all is learnt from them alone.
+        reductions: Blocks that are reduced.
 
     Returns:
         The design.
 
     Raises:
-        InputError: For a column that is not numeric, or an embedding with missing values.
+        InputError: For a column that is not numeric, a whole block with missing values, or a block of
+            which nothing is known or nothing varies in the fitting rows.
     """
     other = [c for c in raw.columns if not pd.api.types.is_numeric_dtype(raw[c])]
     if other:
@@ -59,33 +92,70 @@ def prepare_design(
         )
     columns: dict[str, Floats] = {}
     blocks: dict[str, str] = {}
-    embedding = [c for c in raw.columns if str(c).startswith(prefix)]
-    for name in (str(c) for c in raw.columns if c not in embedding):
-        x = raw[name].to_numpy(dtype=float)
-        missing = ~np.isfinite(x)
-        if missing[fit_rows].all():
-            logger.warning("design: %s is missing in every fitting joint; left out", name)
-            continue
-        filled = np.where(missing, np.median(x[fit_rows & ~missing]), x)
-        parts = {name: filled}
-        if missing[fit_rows].any():
-            parts[f"{name}_missing"] = missing.astype(float)
-        for part, values in parts.items():
-            z, keep = _standardised(values[:, None], fit_rows)
-            if keep[0]:
-                columns[part] = z[:, 0]
-                blocks[part] = "phenotype" if name.startswith("phenotype") else "clinical"
-    if embedding:
-        e = raw[embedding].to_numpy(dtype=float)
-        if not np.isfinite(e).all():
-            raise InputError(
-                f"design: {embedding[0]} has missing values; accepted is a whole embedding"
-            )
-        e, _ = _standardised(e, fit_rows)
-        k = min(components, np.shape(e)[1], int(fit_rows.sum()) - 1)
-        pca = PCA(n_components=k, svd_solver="full").fit(e[fit_rows])
-        scores, keep = _standardised(pca.transform(e), fit_rows)
-        for i in range(int(keep.sum())):
-            columns[f"{prefix}pc{i + 1}"] = scores[:, i]
-            blocks[f"{prefix}pc{i + 1}"] = "embedding"
+    parts = {r: [c for c in raw.columns if str(c).startswith(r.prefix)] for r in reductions}
+    reduced = {c for part in parts.values() for c in part}
+    for name in (str(c) for c in raw.columns if c not in reduced):
+        for column, values in _single(raw[name], fit_rows).items():
+            columns[column] = values
+            blocks[column] = "phenotype" if name.startswith("phenotype") else "clinical"
+    for reduction, part in parts.items():
+        if part:
+            found = _components(raw[part], fit_rows, reduction)
+            columns |= found
+            blocks |= dict.fromkeys(found, reduction.block)
     return Design(frame=pd.DataFrame(columns, index=raw.index.astype(str)), blocks=blocks)
+
+
+def _single(column: pd.Series, fit_rows: np.ndarray) -> dict[str, Floats]:
+    """A variable without gaps, and where they were; what does not vary is left out."""
+    x = column.to_numpy(dtype=float)
+    missing = ~np.isfinite(x)
+    if missing[fit_rows].all():
+        logger.warning("design: %s is missing in every fitting joint; left out", column.name)
+        return {}
+    parts = {str(column.name): np.where(missing, np.median(x[fit_rows & ~missing]), x)}
+    if missing[fit_rows].any():
+        parts[f"{column.name}_missing"] = missing.astype(float)
+    found = {}
+    for name, values in parts.items():
+        z, keep = _standardised(values[:, None], fit_rows)
+        if keep[0]:
+            found[name] = z[:, 0]
+    return found
+
+
+def _components(
+    part: pd.DataFrame, fit_rows: np.ndarray, reduction: Reduction
+) -> dict[str, Floats]:
+    x = part.to_numpy(dtype=float)
+    missing = ~np.isfinite(x)
+    found: dict[str, Floats] = {}
+    if missing.any():
+        if reduction.whole:
+            raise InputError(
+                f"design: {part.columns[0]} has missing values; accepted is a whole {reduction.block}"
+            )
+        x, share = _filled(x, missing, fit_rows, reduction.block)
+        z, keep = _standardised(share[:, None], fit_rows)
+        if keep[0]:
+            found[f"{reduction.prefix}missing"] = z[:, 0]
+    x, _ = _standardised(x, fit_rows)
+    k = min(reduction.components, np.shape(x)[1], int(fit_rows.sum()) - 1)
+    if k < 1:
+        raise InputError(f"design: nothing of the {reduction.block} varies over the fitting joints")
+    pca = PCA(n_components=k, svd_solver="full").fit(x[fit_rows])
+    real = pca.explained_variance_ratio_ > _ROUNDING
+    scores, _ = _standardised(pca.transform(x)[:, real], fit_rows)
+    return {f"{reduction.prefix}pc{i + 1}": column for i, column in enumerate(scores.T)} | found
+
+
+def _filled(
+    x: Floats, missing: np.ndarray, fit_rows: np.ndarray, block: str
+) -> tuple[Floats, Floats]:
+    """Columns known in fitting rows, gaps filled with their median there; and each row's share of gaps."""
+    known = ~missing[fit_rows].all(axis=0)
+    if not known.any():
+        raise InputError(f"design: the {block} is missing in every fitting joint")
+    x, missing = x[:, known], missing[:, known]
+    median = np.nanmedian(np.where(missing, np.nan, x)[fit_rows], axis=0)
+    return np.where(missing, median, x), missing.mean(axis=1)

@@ -317,12 +317,10 @@ class PiecewiseExponentialFrailty:
 
     def draws(self, most: int | None = None) -> tuple[Floats, Floats, Floats]:
         """Draws as `beta (D, p)`, `log_hazard (D, J)`, `frailty_variance (D,)`, evenly thinned."""
-        stacked = self.posterior_.stack(sample=("chain", "draw"), create_index=False)
-        total = stacked.sizes["sample"]
-        at = np.linspace(0, total - 1, min(total, most or total)).round().astype(int)
-        part = stacked.isel(sample=at)
-        return (
-            part["beta"].transpose("sample", "covariate").to_numpy(),
-            part["log_hazard"].transpose("sample", "interval").to_numpy(),
-            part["frailty_variance"].to_numpy(),
-        )
+        size = self.posterior_.sizes["chain"] * self.posterior_.sizes["draw"]
+        at = np.linspace(0, size - 1, min(size, most or size)).round().astype(int)
+        found = []
+        for name in ("beta", "log_hazard", "frailty_variance"):
+            values = self.posterior_[name].to_numpy()
+            found.append(values.reshape(size, *values.shape[2:])[at])
+        return found[0], found[1], found[2]

@@ -14,7 +14,7 @@ from spinmark_biomarkers.evaluation.brier import integrated_brier, ipcw_brier
 from spinmark_biomarkers.evaluation.concordance import concordance_interval
 from spinmark_biomarkers.survival.config import PrognoseConfig
 from spinmark_biomarkers.survival.data import DAYS_PER_YEAR, Floats, SurvivalData
-from spinmark_biomarkers.survival.design import Design, prepare_design
+from spinmark_biomarkers.survival.design import Design, Reduction, prepare_design
 from spinmark_biomarkers.survival.model import PiecewiseExponentialFrailty
 from spinmark_biomarkers.survival.nonparametric import aalen_johansen
 from spinmark_biomarkers.survival.predict import Hazard, cumulative_incidence, is_extrapolation
@@ -73,6 +73,22 @@ def _joints(designs: dict[str, pd.DataFrame]) -> pd.Index:
     if common.empty:
         raise InputError("designs: no joint is in all of them; check joint_id")
     return common.sort_values()
+
+
+def _reductions(config: PrognoseConfig) -> list[Reduction]:
+    return [
+        Reduction(
+            block="embedding",
+            prefix=config.embedding_prefix,
+            components=config.embedding_components,
+            whole=True,
+        ),
+        Reduction(
+            block="morphometry",
+            prefix=config.morphometry_prefix,
+            components=config.morphometry_components,
+        ),
+    ]
 
 
 def _hazard(model: PiecewiseExponentialFrailty, x: Floats, draws: int) -> Hazard:
@@ -158,10 +174,9 @@ def prognose(
         merged = pd.concat(list(raw.values()), axis=1)
         merged = merged.loc[:, ~merged.columns.duplicated()]
         raw["death"] = merged[[c for c in config.death_covariates if c in merged.columns]]
+    reductions = _reductions(config)
     for name, frame in raw.items():
-        ready[name] = prepare_design(
-            frame, fit_rows, prefix=config.embedding_prefix, components=config.embedding_components
-        )
+        ready[name] = prepare_design(frame, fit_rows, reductions=reductions)
     names = [name for name in raw if name != "death"]
     empty = pd.DataFrame(index=joints)
     test_subjects = sets.index[sets == "test"]

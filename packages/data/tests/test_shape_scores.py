@@ -31,6 +31,8 @@ from spinmark_data.morphometry.table import Morphometry
 from spinmark_data.phantom.render import render_scan
 from spinmark_data.phantom.signal import SCANNERS
 from spinmark_data.phantom.state import Grid, JointState
+from spinmark_data.preprocess.crop_cohort import crop_cohort
+from spinmark_data.preprocess.crop_config import CropConfig
 
 GRID = Grid(shape=(36, 44, 50), spacing_mm=(3.0, 2.0, 2.0))
 CONFIG = MorphometryConfig(
@@ -206,6 +208,20 @@ def test_later_label_maps_are_scored_by_the_modes_that_stand(tmp_path: Path) -> 
         assert kept_record(Cohort.open(path)) == record
         pd.testing.assert_frame_equal(scores(later.table).loc[known.index], known, check_exact=True)
         assert scores(later.table).notna().all(axis=None)
+
+
+def test_a_crop_takes_the_modes_along(measured: tuple[Path, Morphometry], tmp_path: Path) -> None:
+    path, first = measured
+    record = kept_record(Cohort.open(path))
+    crop_cohort(path, tmp_path / "c", CropConfig(shape=GRID.shape, workers=1))
+    cut = Cohort.open(tmp_path / "c")
+    assert kept_record(cut) == record
+    assert verify(tmp_path / "c").problems == []
+    again = measure(tmp_path / "c", CONFIG)
+    assert kept_record(Cohort.open(tmp_path / "c")) == record
+    # The field of view has moved over the shafts, so the scores are near those before and not equal.
+    moved = scores(again.table).to_numpy() - scores(first.table).to_numpy()
+    assert np.abs(moved).mean() < 0.5
 
 
 def test_modes_are_fitted_anew_only_when_asked_for(tmp_path: Path) -> None:

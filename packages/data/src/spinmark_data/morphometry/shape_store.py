@@ -52,6 +52,26 @@ def write_modes(folder: Folder, modes: ShapeModes) -> None:
         folder.write(entry["file"], modes.models[bone].to_bytes())
 
 
+def carry_modes(cohort: Cohort, folder: Folder) -> dict[str, Any]:
+    """Copy the modes that stand in a cohort into another that is made from it.
+
+    Args:
+        cohort: Where they stand.
+        folder: The other cohort, before its `cohort.json` is written.
+
+    Returns:
+        What its provenance has to say of them; empty if there are none.
+
+    Raises:
+        InputError: A file is absent or damaged.
+    """
+    record = kept_record(cohort)
+    if record is None:
+        return {}
+    write_modes(folder, read_modes(cohort, record))
+    return {KEY: record}
+
+
 def kept_record(cohort: Cohort) -> dict[str, Any] | None:
     """What is said of the modes that were last fitted in a cohort; None if there are none."""
     for entry in reversed(cohort.manifest["generations"]):

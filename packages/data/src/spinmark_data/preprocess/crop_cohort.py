@@ -166,7 +166,10 @@ def _crop(
     )
     written = write_images(writer, parent, work, taken, digest(recipe)[:16])
     labels = {name: write_labels(folder, sets[name], taken, written) for name in sets}
-    before = parent.manifest["provenance"]
+    # Slow to import. Scores of shape go along in the table, and so do the modes that they come from.
+    from spinmark_data.morphometry.shape_store import carry_modes
+
+    before = {**parent.manifest["provenance"], **carry_modes(parent, folder)}
     this = {"parent": parent.hash, "generation": parent.generation, **recipe}
     writer.finish(
         new_tables(parent, len(scans), records), {**before, "crop": [*before.get("crop", []), this]}

@@ -131,7 +131,7 @@ def test_a_part_of_it(cohort: Path, tmp_path: Path) -> None:
         (["--to", "bids", "--undo_mirror", "false"], "never mirrored"),
         (["--to", "nifti", "--body_part", "KNEE"], "are for --to bids, not nifti"),
         (["--to", "dicom"], "dicom"),
-        (["--subjects", "[1000002]"], "Expected a str. Got value: 1000002"),
+        (["--subjects", "[1000002]"], r"subjects is \[1000002\]; accepted: list\[str\] or null"),
         (["--subjects", "[x]"], r"Subjects \['x'\] have no scan"),
         (["--sequences", "[x]"], r"Unknown sequences \['x'\]"),
     ],

@@ -146,4 +146,27 @@ def _explain(message: str, config_class: type[Any]) -> str:
         key = f"{group.group(1)}.{unknown.group(1)}" if group else unknown.group(1)
         near = difflib.get_close_matches(key, names, n=3) or names
         return f"unknown option {key!r}; accepted: {', '.join(near)}"
+    union = re.search(r'"([\w.]+)": .*Subtypes: [\[(](.*?)[\])] Errors: .*Given value: (.*)', line)
+    if union:
+        key, types, given = union.groups()
+        accepted = ["null" if one == "NoneType" else one for one in _split_types(types)]
+        return f"{key} is {given[:80]}; accepted: {' or '.join(accepted)}"
+    plain = re.fullmatch(r'"([\w.]+)": Expected an? .*?\. Got value: (.*)', line)
+    if plain:
+        key, given = plain.groups()
+        return f"{key} is {given[:80]}; accepted: {_type_name(config_class, key)}"
     return line
+
+
+def _type_name(config_class: type[Any], key: str) -> str:
+    """How an option's type is written, such as `tuple[int, int, int]`."""
+    found: Any = config_class
+    for part in key.split("."):
+        inner = (found, *get_args(found))
+        found = get_type_hints(next(one for one in inner if is_dataclass(one)))[part]
+    return found.__name__ if isinstance(found, type) and not get_args(found) else str(found)
+
+
+def _split_types(types: str) -> list[str]:
+    """The parts of `tuple[int, int], NoneType`."""
+    return [part.strip() for part in re.split(r",\s*(?![^\[]*\])", types)]

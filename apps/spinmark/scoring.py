@@ -76,6 +76,8 @@ def held_out(
     """
     names = ["scan_id", *KEYS, "joint_id", "rank", "days", "set", "site"]
     scans = pd.DataFrame({name: embeddings[name].to_numpy() for name in names})
+    # Every series of a joint and visit has the same truth; rescans and other sequences repeat it.
+    truth = truth.drop_duplicates(list(KEYS))
     joined = scans.merge(truth[[*KEYS, *latents]], on=KEYS, how="left", validate="many_to_one")
     lost = joined[latents[0]].isna()
     if lost.any():
@@ -186,8 +188,14 @@ def probe_scores(
 
     def r2(error: Floats, rows: Rows) -> Floats:
         drawn = truth[rows]
-        total = ((drawn - drawn.mean(axis=0)) ** 2).sum(axis=0)
-        return np.asarray(1 - (error[rows] ** 2).sum(axis=0) / total)
+        # A latent that nobody differs in, as without any disease, has no R2 and no part in a mean.
+        varied = np.ptp(drawn, axis=0) > 0
+        total = np.where(varied, ((drawn - drawn.mean(axis=0)) ** 2).sum(axis=0), 1.0)
+        return np.where(varied, 1 - (error[rows] ** 2).sum(axis=0) / total, np.nan)
+
+    def mean(values: Floats) -> float:
+        known = values[np.isfinite(values)]
+        return float(known.mean()) if known.size else float("nan")
 
     def interval(statistic: Any) -> dict[str, Any]:
         return subject_bootstrap(statistic, subjects, draws=draws, seed=seed).to_dict()
@@ -200,12 +208,11 @@ def probe_scores(
         for name, error in errors.items()
     }
     means = {
-        name: interval(lambda rows, e=error: float(r2(e, rows).mean()))
-        for name, error in errors.items()
+        name: interval(lambda rows, e=error: mean(r2(e, rows))) for name, error in errors.items()
     }
     differences = {
         f"{a} - {b}": interval(
-            lambda rows, a=errors[a], b=errors[b]: float((r2(a, rows) - r2(b, rows)).mean())
+            lambda rows, a=errors[a], b=errors[b]: mean(r2(a, rows) - r2(b, rows))
         )
         for a, b in comparisons
         if a in errors and b in errors
@@ -244,6 +251,10 @@ def phenotype_scores(
         held: The scans.
         draws: Bootstrap samples.
         seed: Seed of clusterer and draws.
+
+    Returns:
+        The indices, and how many phenotypes were found (`k`) and are true; of a truth without
+        phenotypes the numbers alone, since there is nothing to agree with.
     """
     labels = pd.Series(
         phenotypes["label"].to_numpy(), index=phenotypes["scan_id"].to_numpy().astype(object)
@@ -254,6 +265,9 @@ def phenotype_scores(
     first = frame[frame["rank"] == 0].sort_values("days").drop_duplicates(KEYS[:2])
     first = first.merge(truth[[*KEYS[:2], "phenotype"]], on=KEYS[:2], validate="one_to_one")
     fitted, test = first[first["fitted"]], first[first["scored"]]
+    numbers = {"k": int(labels.nunique()), "true_k": int(truth["phenotype"].nunique())}
+    if numbers["true_k"] < 2:
+        return numbers
     ari = adjusted_rand(
         test["phenotype"], test["label"], test["subject_id"], draws=draws, seed=seed
     )
@@ -263,11 +277,11 @@ def phenotype_scores(
         test[latents].to_numpy(),
         test["phenotype"],
         test["subject_id"],
-        k=int(truth["phenotype"].nunique()),
+        k=numbers["true_k"],
         draws=draws,
         seed=seed,
     )
-    return {"ari": ari.to_dict(), "ari_ceiling": ceiling.to_dict(), "k": int(labels.nunique())}
+    return {"ari": ari.to_dict(), "ari_ceiling": ceiling.to_dict(), **numbers}
 
 
 def prognosis_scores(

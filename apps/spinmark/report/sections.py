@@ -265,8 +265,11 @@ def evaluation_section(folder: Path) -> Section:
     for key, title in (("phenotypes", "Phenotypes"), ("prognosis", "C-index")):
         if key in figures:
             block = figures[key].get("c_index", figures[key])
-            tables.append(_column(title, {k: v for k, v in block.items() if isinstance(v, dict)}))
+            scored = {k: v for k, v in block.items() if isinstance(v, dict)}
+            tables += [_column(title, scored)] if scored else []
     notes = ["A phantom can show that software and statistics work; it says nothing about people."]
+    if figures.get("phenotypes", {}).get("true_k", 2) < 2:
+        notes.append("The truth has no phenotypes: whatever groups were found are invented.")
     if (counts := figures.get("morphometry")) is not None:
         seen = f"{counts['measured']} of {counts['scans']} scored scans were measured."
         notes.append(f"{STRUCTURAL} {seen}")

@@ -23,7 +23,7 @@ _PREFIXES: dict[str, tuple[str, str]] = {
     "MMS": ("Meniscus, signal", ""),
     "MMR": ("Meniscus, root tear", ""),
     "MMH": ("Meniscus, hypertrophy", ""),
-    "MOST": ("Osteophyte, size", "grade"),
+    "MOS": ("Osteophyte, size", "grade"),
     "MEFF": ("Effusion-synovitis", "grade"),
     "MSYI": ("Hoffa synovitis", "grade"),
     "MACL": ("Anterior cruciate ligament", ""),

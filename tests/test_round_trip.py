@@ -27,6 +27,8 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TableSet]:
         visits=("V00",),
         grid_shape=(8, 16, 16),
         spacing_mm=(10.0, 4.5, 5.0),
+        coarse_grid=True,
+        dropout_per_year=0.02,
         event_share=0.3,
         unadjudicated=0.3,
         workers=1,

@@ -191,7 +191,7 @@ def test_a_phantom_as_a_package_is_the_phantom(tmp_path: Path) -> None:
     """Folders with contents.csv, and archives with image03.txt, make the same scans."""
     config = PhantomConfig(
         subjects=2, visits=("V00",), grid_shape=(8, 12, 12), spacing_mm=(10.0, 6.0, 6.0),
-        write_labels=False, workers=1,
+        coarse_grid=True, write_labels=False, workers=1,
     )  # fmt: skip
     release = write_phantom(config, tmp_path / "p").release
     complete = discover(release)
@@ -204,6 +204,7 @@ def test_a_phantom_as_a_package_is_the_phantom(tmp_path: Path) -> None:
             "folder": Path(source.files[0]).parent.as_posix(),
             "subject_id": source.subject_id,
             "visit": source.visit,
+            "sequence": source.sequence,
             "laterality": source.evidence[0].side,
             "series": source.name.rpartition("/")[2],
         }

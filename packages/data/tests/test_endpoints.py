@@ -550,7 +550,7 @@ def test_the_phantoms_replacements_come_back(tmp_path: Path) -> None:
 
     config = PhantomConfig(
         subjects=80, seed=5, visits=("V00", "V01", "V03"), grid_shape=(8, 16, 16),
-        spacing_mm=(10.0, 4.5, 5.0), event_share=0.3, workers=1,
+        spacing_mm=(10.0, 4.5, 5.0), coarse_grid=True, event_share=0.3, workers=1,
     )  # fmt: skip
     write_phantom(config, tmp_path)
     tables = read_oai_tables(tmp_path / "release").tables()

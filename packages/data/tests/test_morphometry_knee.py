@@ -28,7 +28,7 @@ from spinmark_data.phantom.signal import SCANNERS
 from spinmark_data.phantom.state import Grid, JointState
 
 DATA = Path(__file__).parents[4] / "shared" / "data" / "knee-labels"
-GRID = Grid(shape=(54, 72, 80), spacing_mm=(1.6, 1.0, 1.0))
+GRID = Grid(shape=(54, 88, 92), spacing_mm=(1.6, 1.0, 1.0))
 
 
 def state(seed: int, **changed: Any) -> JointState:

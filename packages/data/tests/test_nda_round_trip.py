@@ -69,6 +69,7 @@ def test_a_whole_phantom_can_have_this_layout(tmp_path: Path) -> None:
         follow_up_visits=("V00", "V01"),
         grid_shape=(8, 16, 16),
         spacing_mm=(10.0, 4.5, 5.0),
+        coarse_grid=True,
         layout="nda",
         write_labels=False,
         workers=1,

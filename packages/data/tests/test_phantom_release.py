@@ -17,6 +17,7 @@ def config(**changes):
         "seed": 4,
         "grid_shape": (8, 24, 24),
         "spacing_mm": (10.0, 3.0, 3.0),
+        "coarse_grid": True,
         "event_share": 0.3,
         "write_labels": True,
         "workers": 1,
@@ -60,6 +61,9 @@ def test_truth_joins_the_images(phantom):
     assert not scans.duplicated([*key, "visit"]).any()
     assert len(scans.merge(joints, on=key, validate="many_to_one")) == len(scans)
     assert set(joints["subject_id"]) == set(subjects["subject_id"])
+    for name in ("incidence", "progression"):
+        more = pd.read_parquet(out / "truth" / f"{name}.parquet")
+        assert len(more.merge(joints, on=key, validate="one_to_one")) == len(joints)
     listed = []
     for path in sorted((out / "release").glob("*/*/contents.csv")):
         contents = pd.read_csv(path, dtype=str)

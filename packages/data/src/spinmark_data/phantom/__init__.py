@@ -2,7 +2,10 @@
 
 - `state`: the values that describe one joint at one visit, one scanner and one grid.
 - `anatomy`: bones, cartilage and soft tissue as implicit functions; the label codes.
-- `disease`: where lesions lie and how large they are at a severity.
+- `disease`: where lesions lie and how large they are at a severity; `lesion_shapes`, `lesion_paint`: their
+  shapes, and what of them is laid onto a scan.
+- `regions`: the subregions that readers score; `regional_surface`, `regional_truth`: what is true of each.
+- `moaks`: semi-quantitative scores with reader error; `moaks_table`: the tables of them.
 - `signal`: tissue signals, scanners, coil bias, blur and Rician noise.
 - `render`: a scan of a joint on any grid, with its truth.
 - `dicom`: a volume as an extensionless MR DICOM series.

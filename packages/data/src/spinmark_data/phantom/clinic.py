@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from spinmark_data.phantom.config import VISIT_MONTHS, PhantomConfig
+from spinmark_data.phantom.coupling import Seen, seen_by_clinic
 from spinmark_data.phantom.population import (
     STREAM_CLINIC,
     STREAM_READER,
@@ -170,6 +171,19 @@ ITEMS: tuple[Item, ...] = (
     ),
 )
 
+# Where the questionnaires' scales begin and how fast they climb: the OAI's means and standard
+# deviations at enrolment, which most people's silence and some people's pain make (see calibration).
+SYMPTOM_GROWTH = 1.3
+PAIN_FROM, PAIN_STEEP = 0.51, 4.74
+ADL_FROM, ADL_STEEP = 0.52, 16.4
+KOOS_FROM, KOOS_STEEP = 0.10, 18.9
+SYMPTOM_FROM, SYMPTOM_STEEP = 0.31, 19.4
+
+# Cuts of the continuous severity between the Kellgren-Lawrence grades.
+KL_CUTS = (0.57, 0.83, 1.50, 2.10)
+KL_ERROR = 0.20
+"""Standard deviation of the reader's error on that severity."""
+
 # Share of a noise term's variance that stays with the person or knee over the visits.
 _TRAIT = 0.5
 _SIDED_NOISE, _PERSON_NOISE, _ENROLMENT = 13, 8, 8
@@ -208,7 +222,9 @@ def clinic_visit(
     z = _noise(population, config.seed, visit, STREAM_CLINIC, 2 * _SIDED_NOISE + _PERSON_NOISE)
     e = z[:, : 2 * _SIDED_NOISE].reshape(2 * n, _SIDED_NOISE)
     p = z[:, 2 * _SIDED_NOISE :]
-    bone, cartilage, inflammation, hypertrophy = latents.T
+    seen = seen_by_clinic(population, latents, visit, config)
+    bone, cartilage, inflammation, hypertrophy = seen.examined.T
+    felt_bone, felt_cartilage, felt_inflammation, felt_hypertrophy = seen.felt.T
 
     def of_knee(column: NDArray[np.floating]) -> Floats:
         return np.repeat(column, 2).astype(np.float64)
@@ -223,16 +239,25 @@ def clinic_visit(
     sensitisation = people["sensitisation"].to_numpy()
     person = of_knee(0.55 * sensitisation + 0.25 * mood + 0.18 * bmi_z)
 
-    structural = 0.30 * bone + 0.30 * cartilage + 0.60 * inflammation + 0.15 * hypertrophy
+    structural = (
+        0.30 * felt_bone
+        + 0.30 * felt_cartilage
+        + 0.60 * felt_inflammation
+        + 0.15 * felt_hypertrophy
+    )
     pain = structural + person + 0.35 * e[:, 0]
-    womkp = np.clip(np.round(3.6 * smooth_positive(pain - 0.35, 2.0)), 0, 20)
-    stiffness = 0.7 * inflammation + 0.5 * hypertrophy + 0.7 * person + 0.45 * e[:, 1]
+    womkp = np.clip(np.round(PAIN_STEEP * _symptom(pain - PAIN_FROM)), 0, 20)
+    stiffness = 0.7 * felt_inflammation + 0.5 * felt_hypertrophy + 0.7 * person + 0.45 * e[:, 1]
     womstf = np.clip(np.round(1.6 * smooth_positive(stiffness - 0.2, 2.0)), 0, 8)
-    disability = 0.85 * pain + 0.2 * cartilage + of_knee(0.12 * age_z) + 0.3 * e[:, 2]
-    womadl = np.clip(np.round(10.5 * smooth_positive(disability - 0.3, 2.0)), 0, 68)
-    symptoms = 0.2 * bone + 0.2 * cartilage + 0.8 * inflammation + 0.45 * hypertrophy
-    koosym = 100.0 - 15.0 * smooth_positive(symptoms + 0.5 * person + 0.4 * e[:, 3] - 0.15, 2.0)
-    kooskp = 100.0 - 17.0 * smooth_positive(pain + 0.2 * e[:, 4] - 0.35, 2.0)
+    disability = 0.85 * pain + 0.2 * felt_cartilage + of_knee(0.12 * age_z) + 0.3 * e[:, 2]
+    womadl = np.clip(np.round(ADL_STEEP * _symptom(disability - ADL_FROM)), 0, 68)
+    symptoms = (
+        0.2 * felt_bone + 0.2 * felt_cartilage + 0.8 * felt_inflammation + 0.45 * felt_hypertrophy
+    )
+    koosym = 100.0 - SYMPTOM_STEEP * _symptom(
+        symptoms + 0.5 * person + 0.4 * e[:, 3] - SYMPTOM_FROM
+    )
+    kooskp = 100.0 - KOOS_STEEP * _symptom(pain + 0.2 * e[:, 4] - KOOS_FROM)
     varus = 1.0 + 4.0 * cartilage * (population.joints["medial"].to_numpy() - 0.4)
     joints = pd.DataFrame(
         {
@@ -243,8 +268,8 @@ def clinic_visit(
             # The questionnaire's steps: 9 and 7 items of 0 to 4.
             "KOOSKP": np.round(np.round(np.clip(kooskp, 0, 100) * 0.36) / 0.36, 1),
             "KOOSYM": np.round(np.round(np.clip(koosym, 0, 100) * 0.28) / 0.28, 1),
-            "SWELL": _grade(inflammation + 0.1 * person + 0.55 * e[:, 5], 0.5, 0.9, 1.5, 2.3),
-            "WBPN": np.clip(np.round(2.2 * bone + 1.2 * person + 1.3 * e[:, 6]), 0, 10),
+            "SWELL": _grade(felt_inflammation + 0.1 * person + 0.55 * e[:, 5], 0.5, 0.9, 1.5, 2.3),
+            "WBPN": np.clip(np.round(2.2 * felt_bone + 1.2 * person + 1.3 * e[:, 6]), 0, 10),
             "BONENL": _grade(hypertrophy + 0.10 * cartilage + 0.48 * e[:, 7], 0.6, 1.2, 2.0),
             "BULGE": _grade(inflammation + 0.48 * e[:, 8], 0.6, 1.2, 2.0),
             "CREPIT": _grade(cartilage + 0.10 * hypertrophy + 0.48 * e[:, 9], 0.6, 1.2, 2.0),
@@ -281,8 +306,13 @@ def clinic_visit(
         }
     )
     if visit == "V00":
-        _add_history(subjects, joints, population, config)
+        _add_history(subjects, joints, seen, config)
     return subjects, joints
+
+
+def _symptom(value: Floats) -> Floats:
+    """Most people have few symptoms and some have many: a rounded ramp, growing faster than linearly."""
+    return np.asarray(smooth_positive(value, 4.0) ** SYMPTOM_GROWTH)
 
 
 def _steps(value: Floats, steps: int) -> Floats:
@@ -291,17 +321,16 @@ def _steps(value: Floats, steps: int) -> Floats:
 
 
 def _add_history(
-    subjects: pd.DataFrame, joints: pd.DataFrame, population: Population, config: PhantomConfig
+    subjects: pd.DataFrame, joints: pd.DataFrame, seen: Seen, config: PhantomConfig
 ) -> None:
     """Add what is asked at enrolment only, in place."""
     n = len(subjects)
     u = ndtr(normals(config.seed, n, _ENROLMENT, STREAM_CLINIC, 98))
-    frame = population.joints
-    subjects["EDCV"] = population.subjects["education"].to_numpy(float)
+    subjects["EDCV"] = seen.population.subjects["education"].to_numpy(float)
     subjects["FAMKR"] = (u[:, 0] < 0.15).astype(float)
-    risk = 0.16 + 0.10 * (frame["phenotype"].to_numpy() == 2)
+    risk = 0.16 + 0.10 * (seen.phenotype == 2)
     joints["INJ"] = (u[:, 1:3].reshape(-1) < risk).astype(float)
-    surgery = 0.05 + 0.25 * joints["INJ"].to_numpy() + 0.10 * (frame["cartilage"].to_numpy() > 1.2)
+    surgery = 0.05 + 0.25 * joints["INJ"].to_numpy() + 0.10 * (seen.at_enrolment[:, 1] > 1.2)
     joints["KSURG"] = (u[:, 3:5].reshape(-1) < surgery).astype(float)
 
 
@@ -329,15 +358,17 @@ def radiograph(
     passing = normals(config.seed, n, 2 * width, STREAM_READER, order).reshape(2 * n, width)
     # Readers see the films of a knee side by side, so most of their error stays with the knee.
     e = np.sqrt(0.8) * lasting + np.sqrt(0.2) * passing
+    seen = seen_by_clinic(population, latents, visit, config)
+    latents = seen.examined
     _, cartilage, _, hypertrophy = latents.T
     medial = population.joints["medial"].to_numpy()
-    out = {"XRKL": _grade(kl_score(latents) + 0.20 * e[:, 0], 0.45, 0.85, 1.40, 2.05)}
+    out = {"XRKL": _grade(kl_score(latents) + KL_ERROR * e[:, 0], *KL_CUTS)}
     for k, (name, share) in enumerate((("XRJSM", medial), ("XRJSL", 1.0 - medial)), start=1):
         narrowing = cartilage * np.minimum(1.0, 1.3 * share) + 0.20 * e[:, k]
         cuts = (0.65, 1.3, 2.2)
         grade = _grade(narrowing, *cuts)
         if visit != "V00":
-            start = population.joints["cartilage"].to_numpy() * np.minimum(1.0, 1.3 * share)
+            start = seen.at_enrolment[:, 1] * np.minimum(1.0, 1.3 * share)
             gained = narrowing - 0.20 * e[:, k] - start
             within = (grade >= 1) & (grade <= 2) & (gained > 0.1)
             grade = grade + np.where(within, np.where(gained > 0.25, 0.4, 0.2), 0.0)

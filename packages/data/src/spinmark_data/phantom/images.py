@@ -2,26 +2,27 @@
 
 import datetime
 import multiprocessing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from spinmark_data.phantom.artefacts import Artefacts, draw
 from spinmark_data.phantom.config import VISIT_MONTHS, PhantomConfig
 from spinmark_data.phantom.outcomes import Outcomes
 from spinmark_data.phantom.population import SITES, STREAM_SCAN, Floats, Population, normals
+from spinmark_data.phantom.sequences import DESS, SEQUENCES, grid_of
 from spinmark_data.phantom.state import LATENTS, Grid, JointState, ScannerStyle
 
 if TYPE_CHECKING:
     from spinmark_data.phantom.dicom import SeriesIdentity
 
-SEQUENCE = "SAG_3D_DESS"
 FIRST_DAY = datetime.date(2004, 2, 16)
 
 RELEASES = {
@@ -40,6 +41,8 @@ SPACED = ("V00", "V01", "V03")
 
 # Scans that fail or are refused, at enrolment and for each later visit.
 _NO_SCAN, _NO_SCAN_LATER = 0.005, 0.02
+# Key of the stream that decides which sessions are repeated.
+_AGAIN = 1
 # The site whose machine was replaced by another between enrolment and this month.
 _UPGRADED_SITE, _UPGRADE_MONTH = "C", 18
 
@@ -51,7 +54,11 @@ class Scan:
     Args:
         state: The joint.
         scanner: Index of the machine in `SCANNERS`.
-        seed: Seed of the scan's noise and positioning.
+        seed: Seed of the scan's noise.
+        place: Seed of its positioning, which the series of one session share.
+        sequence: Name of the sequence.
+        repeat: 0, or 1 where the session is repeated.
+        artefacts: What goes wrong in it.
         scan_id: Identifier that the cohort will give it.
         subject_id: The person.
         visit: The visit.
@@ -63,6 +70,10 @@ class Scan:
     state: JointState
     scanner: int
     seed: int
+    place: int
+    sequence: str
+    repeat: int
+    artefacts: Artefacts
     scan_id: str
     subject_id: str
     visit: str
@@ -104,7 +115,10 @@ def plan_scans(
 
     Returns:
         A row a scan: `joint` (row of the knee), `subject_id`, `laterality`, `visit`, `days`,
-        `scan_id`, the four latents, `site`, `scanner` (index), `seed`, `date`, `series`, `folder`.
+        `scan_id`, `sequence`, `repeat` (0, or 1 in a repeated session), the four latents, `site`,
+        `scanner` (index), `seed`, `place`, `date`, `series`, `folder` and what went wrong,
+        `artefact_ghosting`, `artefact_ghosts`, `artefact_wrap`, `artefact_fat_failure` and
+        `artefact_corner_z`, `_y`, `_x`. The last series of a session ranks first, as archives have it.
     """
     n = len(population.subjects)
     dates = enrolment_dates(population)
@@ -112,6 +126,7 @@ def plan_scans(
     for visit in config.visits:
         order = list(VISIT_MONTHS).index(visit)
         u = ndtr(normals(config.seed, n, 6, STREAM_SCAN, order))
+        again = ndtr(normals(config.seed, n, 2, STREAM_SCAN, order, _AGAIN))
         present = in_place(outcomes, visit)
         month_folder, releases = RELEASES[visit]
         fails = _NO_SCAN if visit == "V00" else _NO_SCAN_LATER
@@ -128,29 +143,69 @@ def plan_scans(
                 machine += 1 + int(u[i, 3] * (scanners - 1))
             days = float(outcomes.days[visit].iloc[i])
             date = dates[i] + datetime.timedelta(days=int(days))
-            series = f"{10_000_000 + (i * 16 + order) * 4 + int(j) % 2}"
             subject_id, side = str(knee["subject_id"]), str(knee["laterality"])
             release = releases[int(person["half"]) - 1]
-            folder = f"{month_folder}/{release}/{subject_id}/{date:%Y%m%d}/{series}"
-            sequence = np.random.SeedSequence([config.seed, i, STREAM_SCAN, order, int(j) % 2])
-            rows.append(
-                {
-                    "joint": int(j),
-                    "subject_id": subject_id,
-                    "laterality": side,
-                    "visit": visit,
-                    "days": days,
-                    "scan_id": f"{subject_id}:{side}:{visit}:{SEQUENCE}:0",
-                    **dict(zip(LATENTS, latents[visit][j], strict=True)),
-                    "site": site,
-                    "scanner": machine % scanners,
-                    "seed": int(sequence.generate_state(1)[0]),
-                    "date": date,
-                    "series": series,
-                    "folder": folder,
-                }
-            )
+            known = {
+                "joint": int(j),
+                "subject_id": subject_id,
+                "laterality": side,
+                "visit": visit,
+                "days": days,
+                **dict(zip(LATENTS, latents[visit][j], strict=True)),
+                "site": site,
+                "scanner": machine % scanners,
+                "date": date,
+            }
+            sessions = 1 + int(again[i, j % 2] < config.rescans)
+            for repeat, name in _series_of(side, sessions, config):
+                seed = _seed(config, i, order, int(j) % 2, name, repeat)
+                series = _series_number(i, order, int(j) % 2, name, repeat)
+                folder = f"{month_folder}/{release}/{subject_id}/{date:%Y%m%d}/{series}"
+                rank = sessions - 1 - repeat
+                found = asdict(draw(seed, name, config))
+                corner = dict(zip("zyx", found.pop("corner"), strict=True))
+                found |= {f"corner_{axis}": value for axis, value in corner.items()}
+                rows.append(
+                    known
+                    | {
+                        "scan_id": f"{subject_id}:{side}:{visit}:{name}:{rank}",
+                        "sequence": name,
+                        "repeat": repeat,
+                        "seed": seed,
+                        "place": _seed(config, i, order, int(j) % 2, DESS, repeat),
+                        "series": f"{series}",
+                        "folder": folder,
+                    }
+                    | {f"artefact_{key}": value for key, value in found.items()}
+                )
     return pd.DataFrame(rows)
+
+
+def _series_of(side: str, sessions: int, config: PhantomConfig) -> Iterator[tuple[int, str]]:
+    """Sessions and sequences of a knee, in the order in which they are taken."""
+    for repeat in range(sessions):
+        for name in config.sequences:
+            if side == "R" or SEQUENCES[name].both_knees:
+                yield repeat, name
+
+
+def _seed(
+    config: PhantomConfig, person: int, visit: int, side: int, sequence: str, repeat: int
+) -> int:
+    key = [config.seed, person, STREAM_SCAN, visit, side]
+    if sequence != DESS or repeat:
+        key += [1 + list(SEQUENCES).index(sequence), repeat]
+    return int(np.random.SeedSequence(key).generate_state(1)[0])
+
+
+def _series_number(person: int, visit: int, side: int, sequence: str, repeat: int) -> int:
+    """Eight digits of a series; a repeated one is larger."""
+    if sequence == DESS:
+        return 10_000_000 + (person * 16 + visit) * 4 + side + 2 * repeat
+    # Above the DESS of as many people as the config takes.
+    imaging = list(RELEASES).index(list(VISIT_MONTHS)[visit])
+    others = (person * len(RELEASES) + imaging) * 3 + list(SEQUENCES).index(sequence) - 1
+    return 16_400_000 + others * 4 + side + 2 * repeat
 
 
 def _scans(population: Population, plan: pd.DataFrame) -> list[list[Scan]]:
@@ -173,6 +228,10 @@ def _scans(population: Population, plan: pd.DataFrame) -> list[list[Scan]]:
             state=state,
             scanner=row["scanner"],
             seed=row["seed"],
+            place=row["place"],
+            sequence=row["sequence"],
+            repeat=row["repeat"],
+            artefacts=_artefacts(row),
             scan_id=row["scan_id"],
             subject_id=row["subject_id"],
             visit=row["visit"],
@@ -184,7 +243,19 @@ def _scans(population: Population, plan: pd.DataFrame) -> list[list[Scan]]:
     return list(groups.values())
 
 
-def _render_person(scans: list[Scan], grid: Grid, nuisance: float, out: Path, labels: bool) -> int:
+def _artefacts(row: Mapping[Hashable, Any]) -> Artefacts:
+    return Artefacts(
+        ghosting=row["artefact_ghosting"],
+        ghosts=row["artefact_ghosts"],
+        wrap=row["artefact_wrap"],
+        fat_failure=row["artefact_fat_failure"],
+        corner=(row["artefact_corner_z"], row["artefact_corner_y"], row["artefact_corner_x"]),
+    )
+
+
+def _render_person(
+    scans: list[Scan], grids: Mapping[str, Grid], nuisance: float, out: Path, labels: bool
+) -> int:
     """Render and write the scans of one person; returns their number."""
     from spinmark_data.phantom.dicom import write_series
     from spinmark_data.phantom.render import render_scan
@@ -192,13 +263,40 @@ def _render_person(scans: list[Scan], grid: Grid, nuisance: float, out: Path, la
 
     for scan in scans:
         style = SCANNERS[scan.scanner]
-        made = render_scan(scan.state, style, grid, seed=scan.seed, nuisance=nuisance)
+        made = render_scan(
+            scan.state,
+            style,
+            grids[scan.sequence],
+            seed=scan.seed,
+            nuisance=nuisance,
+            sequence=scan.sequence,
+            artefacts=scan.artefacts,
+            place=scan.place,
+        )
         folder = out / "release" / scan.folder
         folder.mkdir(parents=True)
         write_series(folder, made.volume, made.affine, identity=_identity(scan, style))
         if labels:
             _write_labels(out, scan.scan_id, made.labels, made.affine)
     return len(scans)
+
+
+def write_landmarks(
+    population: Population, plan: pd.DataFrame, config: PhantomConfig, path: Path
+) -> None:
+    """Write the true places of the landmarks of every planned scan.
+
+    Args:
+        population: People and knees at enrolment.
+        plan: The scans, from `plan_scans`.
+        config: Parameters of the cohort.
+        path: Parquet file; a row a scan and landmark, `landmarks.landmark_table`.
+    """
+    from spinmark_data.phantom.landmarks import landmark_table
+
+    scans = (scan for person in _scans(population, plan) for scan in person)
+    rows = ((scan.scan_id, scan.state, scan.place) for scan in scans)
+    landmark_table(rows, nuisance=config.nuisance).to_parquet(path, index=False)
 
 
 def render_all(
@@ -217,24 +315,33 @@ def render_all(
         out: Folder of release and truth.
         progress: Called with the scans done and their number.
     """
-    grid = Grid(shape=config.grid_shape, spacing_mm=config.spacing_mm)
+    grids = grids_of(config)
     done = 0
-    for count in _run(_scans(population, plan), grid, config, out):
+    for count in _run(_scans(population, plan), grids, config, out):
         done += count
         if progress:
             progress(done, len(plan))
 
 
-def _run(people: list[list[Scan]], grid: Grid, config: PhantomConfig, out: Path) -> Iterator[int]:
+def grids_of(config: PhantomConfig) -> dict[str, Grid]:
+    """Sampling of each sequence of a cohort."""
+    main = Grid(shape=config.grid_shape, spacing_mm=config.spacing_mm)
+    given = config.sequence_spacing_mm
+    return {name: grid_of(SEQUENCES[name], main, given.get(name)) for name in config.sequences}
+
+
+def _run(
+    people: list[list[Scan]], grids: Mapping[str, Grid], config: PhantomConfig, out: Path
+) -> Iterator[int]:
     if config.workers == 1 or len(people) < 2:
         for scans in people:
-            yield _render_person(scans, grid, config.nuisance, out, config.write_labels)
+            yield _render_person(scans, grids, config.nuisance, out, config.write_labels)
         return
     # Not fork: the caller may hold threads (a progress bar, BLAS), which a fork would break.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(config.workers, len(people)), mp_context=context) as pool:
         jobs = [
-            pool.submit(_render_person, scans, grid, config.nuisance, out, config.write_labels)
+            pool.submit(_render_person, scans, grids, config.nuisance, out, config.write_labels)
             for scans in people
         ]
         try:
@@ -256,11 +363,15 @@ def _identity(scan: Scan, style: ScannerStyle) -> "SeriesIdentity":
         barcode=accession_number(scan.series),
         laterality=scan.state.laterality,
         timepoint=timepoint(scan.visit),
-        series_number=4 if scan.state.laterality == "R" else 5,
+        series_number=SEQUENCES[scan.sequence].series_number
+        + (scan.state.laterality == "L")
+        + 20 * scan.repeat,
         manufacturer=style.manufacturer,
         model=style.model,
         device_serial=f"{41_000 + scan.scanner}",
         trailing_space=scan.visit in SPACED,
+        sequence=scan.sequence,
+        series_time="124500" if scan.repeat else "120000",
     )
 
 
@@ -280,9 +391,9 @@ def study_description(visit: str, laterality: str) -> str:
     return f"OAI^MR^{timepoint(visit)}^{'RIGHT' if laterality == 'R' else 'LEFT'}{space}"
 
 
-def series_description(laterality: str) -> str:
+def series_description(laterality: str, sequence: str = DESS) -> str:
     """Description of the series: the sequence and the side, for which there is no tag."""
-    return f"{SEQUENCE}_{'RIGHT' if laterality == 'R' else 'LEFT'}"
+    return f"{sequence}_{'RIGHT' if laterality == 'R' else 'LEFT'}"
 
 
 def _write_labels(

@@ -150,7 +150,7 @@ def pack_images(release: Path, package: Path, plan: pd.DataFrame) -> Path:
             folder=row["folder"],
             subject_id=row["subject_id"],
             visit=row["visit"],
-            series_description=series_description(row["laterality"]),
+            series_description=series_description(row["laterality"], row["sequence"]),
             study_description=study_description(row["visit"], row["laterality"]),
             accession_number=accession_number(row["series"]),
         )

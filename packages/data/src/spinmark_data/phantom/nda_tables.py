@@ -155,6 +155,19 @@ def _readings(sheets: Iterable[Sheet], people: _Persons) -> list[Row]:
     return rows
 
 
+def _moaks(sheets: Iterable[Sheet], people: _Persons) -> list[Row]:
+    rows = []
+    for sheet in sheets:
+        visit = f"V{sheet.stem[-2:]}"
+        cells = _columns(sheet, visit)
+        scores = [name for name in cells if name not in ("ID", "SIDE", "READPRJ", "VERSION")]
+        for i, subject in enumerate(cells["ID"]):
+            row = people.row(subject, visit, people.enrolled[subject])
+            row |= {"readprj": cells["READPRJ"][i], "side": cells["SIDE"][i]}
+            rows.append(row | {name.lower(): cells[name][i] for name in scores})
+    return rows
+
+
 def _fates(sheet: Sheet, people: _Persons) -> list[Row]:
     cells = {name: [bare(cell) for cell in column] for name, column in sheet.cells.items()}
     names = {
@@ -196,9 +209,11 @@ def write_nda(sheets: list[Sheet], folder: Path) -> None:
     by_stem = {sheet.stem: sheet for sheet in sheets}
     clinical = [sheet for stem, sheet in by_stem.items() if stem.startswith("AllClinical")]
     films = [sheet for stem, sheet in by_stem.items() if stem.startswith("kxr_sq_bu")]
+    moaks = [sheet for stem, sheet in by_stem.items() if stem.startswith("kMRI_SQ_MOAKS")]
     people = _Persons(by_stem["Enrollees"], by_stem["AllClinical00"])
     _write(folder, "oai_enrollee01", _enrollees(by_stem["Enrollees"], people))
     for structure, columns in _STRUCTURES.items():
         _write(folder, structure, _clinic(clinical, columns, people))
     _write(folder, "oai_kxrsemiquant01", _readings(films, people))
+    _write(folder, "oai_kmrisemiquant01", _moaks(moaks, people))
     _write(folder, "oai_outcome01", _fates(by_stem["Outcomes99"], people))

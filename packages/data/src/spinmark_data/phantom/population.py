@@ -9,19 +9,33 @@ from scipy.special import ndtr
 
 from spinmark_data.phantom.config import PhantomConfig
 from spinmark_data.phantom.state import LATENTS
+from spinmark_data.phantom.structures import (
+    MAX_SEVERITY,
+    SAME_KNEE,
+    Floats,
+    draw_latents,
+    mix_phenotypes,
+    smooth_positive,
+)
 
-Floats = NDArray[np.float64]
+__all__ = [
+    "MAX_SEVERITY",
+    "Floats",
+    "Population",
+    "normals",
+    "sample_population",
+    "smooth_positive",
+]
 
 PHENOTYPE_SHARES = (0.36, 0.15, 0.19, 0.15, 0.15)
 """Shares of minimal, bone, cartilage, inflammation and hypertrophy among knees."""
 
-SHAPE_MODES = 6
+SHAPE_MODES = 13
 SITES = "ABCDE"
-MAX_SEVERITY = 3.5
 
-# Chance that a knee takes the person's phenotype; else it draws its own. Both knees then agree
-# beyond chance in a share of SAME_KNEE**2, which gives the latents a correlation near 0.5.
-SAME_KNEE = 0.72
+# Shapes of the beta law of age over the OAI's 45 to 79 years, from its mean 61.3 and deviation 9.2
+# (see calibration).
+_AGE_SHAPES = (1.165, 1.267)
 
 # Log odds of each site (columns A to E) for people of each phenotype (rows), at site_confounding 1.
 SITE_TILT = np.array(
@@ -37,6 +51,8 @@ SITE_TILT = np.array(
 # One stream of random numbers for each purpose, so that a change in one stage moves no other.
 STREAM_SUBJECT, STREAM_PROGRESSION, STREAM_CLINIC, STREAM_OUTCOME, STREAM_VISIT = 1, 2, 3, 4, 5
 STREAM_MISSING, STREAM_SCAN, STREAM_READER = 6, 7, 8
+STREAM_OVERLAP, STREAM_COUPLING = 40, 41
+STREAM_SHAPE = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +63,8 @@ class Population:
         subjects: One row a person: `subject_id`, `age`, `sex` (1 male, 2 female), `bmi`, `race`,
             `hispanic`, `mood`, `sensitisation`, `frailty`, `site`, `half`, `education`, ...
         joints: Two rows a person, right then left: `subject` (row in `subjects`), `subject_id`,
-            `laterality`, `phenotype`, the four latents, `medial`, `lesion_seed`, ...
+            `laterality`, `phenotype`, `second_phenotype` (0 none), the four latents, `medial`,
+            `lesion_seed`, ...
         shape_modes: Coefficients of the shape of the bones, `(subjects, SHAPE_MODES)`.
     """
 
@@ -101,16 +118,12 @@ def _pick(uniform: Floats, shares: Floats) -> NDArray[np.int64]:
     return np.asarray((uniform[:, None] >= edges).sum(axis=1), dtype=np.int64)
 
 
-def smooth_positive(value: Floats, sharpness: float = 6.0) -> Floats:
-    """Softplus: like `max(value, 0)` with a rounded corner, so that mild disease stays graded."""
-    return np.asarray(np.logaddexp(0.0, sharpness * value) / sharpness, dtype=np.float64)
-
-
 def sample_population(config: PhantomConfig) -> Population:
     """Draw the people of a cohort.
 
     A knee's phenotype raises its own latent and the others mildly; the two knees of a person
-    share phenotype and severity in part; age, body mass and sex act a little.
+    share phenotype and severity in part; age, body mass and sex act a little. `structures` holds what
+    else the latents may look like.
 
     Args:
         config: Parameters of the cohort.
@@ -123,7 +136,7 @@ def sample_population(config: PhantomConfig) -> Population:
     u = ndtr(z)
 
     sex = np.where(u[:, 0] < 0.415, 1, 2)
-    age = np.round(45.0 + 34.0 * _beta_like(u[:, 1]), 2)
+    age = np.round(45.0 + 34.0 * _age_quantile(u[:, 1]), 2)
     bmi_z = z[:, 2]
     bmi = np.round(np.clip(28.6 + 4.8 * bmi_z + np.where(sex == 1, 0.3, 0.0), 17.0, 48.0), 1)
     mood = z[:, 3]
@@ -139,6 +152,13 @@ def sample_population(config: PhantomConfig) -> Population:
         own = _pick(u[:, 8 + side], np.tile(shares, (n, 1)))
         knees.append(np.where(u[:, 10 + side] < SAME_KNEE, whole, own))
     phenotype = np.stack(knees, axis=1)
+    if config.structure != "phenotypes":
+        # Nobody belongs to a group, and no site recruits one.
+        whole, phenotype = np.zeros_like(whole), np.zeros_like(phenotype)
+    second = np.zeros_like(phenotype)
+    if config.overlap > 0:
+        draws = ndtr(normals(config.seed, n, 4, STREAM_OVERLAP)).reshape(n, 2, 2)
+        second = mix_phenotypes(phenotype, draws, config)
 
     odds = np.exp(config.site_confounding * SITE_TILT[whole][:, : config.sites])
     site = np.array(list(SITES))[_pick(u[:, 12], odds)]
@@ -153,20 +173,9 @@ def sample_population(config: PhantomConfig) -> Population:
         ],
         axis=1,
     )
-    diseased = (phenotype > 0).astype(float)
-    own_latent = phenotype[:, :, None] == np.arange(1, 5)[None, None, :]
-    # (subjects, knees, latents): half of the spread around the phenotype is the person's.
-    person = z[:, 13:17][:, None, :]
-    knee = z[:, 17:25].reshape(n, 2, 4)
-    spread = np.where(own_latent, 0.50, 0.32)
-    latents = smooth_positive(
-        0.12
-        + 0.20 * diseased[:, :, None]
-        + 1.30 * own_latent
-        + shift[:, None, :]
-        + spread * (np.sqrt(0.5) * person + np.sqrt(0.5) * knee)
+    latents = draw_latents(
+        phenotype, second, shift, z[:, 13:17], z[:, 17:25].reshape(n, 2, 4), config
     )
-    latents = np.minimum(latents, MAX_SEVERITY)
 
     # The share of disease on the medial side follows alignment, which both knees share.
     medial = ndtr(0.55 + 0.55 * z[:, [25]] + 0.45 * z[:, 26:28])
@@ -200,21 +209,24 @@ def sample_population(config: PhantomConfig) -> Population:
             "subject_id": np.repeat(subjects["subject_id"].to_numpy(), 2),
             "laterality": np.tile(["R", "L"], n),
             "phenotype": phenotype.reshape(-1),
+            "second_phenotype": second.reshape(-1),
             **{name: latents[:, :, k].reshape(-1) for k, name in enumerate(LATENTS)},
             "medial": medial.reshape(-1),
             "lesion_seed": np.floor(u[:, 35:37].reshape(-1) * 2**31).astype(np.int64),
             "replaced_at_baseline": _replaced_before(u[:, 37], u[:, 38], config).reshape(-1),
         }
     )
-    return Population(subjects=subjects, joints=joints, shape_modes=z[:, 39 : 39 + SHAPE_MODES])
+    more = normals(config.seed, n, SHAPE_MODES - 6, STREAM_SHAPE)
+    modes = np.concatenate([z[:, 39:45], more], axis=1)
+    return Population(subjects=subjects, joints=joints, shape_modes=modes)
 
 
-def _beta_like(uniform: Floats) -> Floats:
-    """Quantiles of a broad hump on [0, 1]: the ages at which the OAI enrolled."""
+def _age_quantile(uniform: Floats) -> Floats:
+    """Quantiles on [0, 1] of the ages at which the OAI enrolled."""
     # Takes seconds, and the processes that render need none of it.
     from scipy.stats import beta
 
-    return np.asarray(beta.ppf(uniform, 1.3, 1.5), dtype=np.float64)
+    return np.asarray(beta.ppf(uniform, *_AGE_SHAPES), dtype=np.float64)
 
 
 def _replaced_before(any_u: Floats, side_u: Floats, config: PhantomConfig) -> NDArray[np.bool_]:

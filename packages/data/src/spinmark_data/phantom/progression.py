@@ -38,11 +38,11 @@ def trajectories(population: Population, config: PhantomConfig) -> dict[str, Flo
     """
     people = len(population.subjects)
     order = list(VISIT_MONTHS)
-    z = normals(config.seed, people, 8 + 2 * len(order), STREAM_PROGRESSION)
     start = population.latents
-    rate = (RATE_HEALTHY + RATE_DISEASED * start) * np.exp(
-        RATE_SPREAD * z[:, :8].reshape(-1, 4) - RATE_SPREAD**2 / 2
-    )
+    if config.structure == "none":
+        return {visit: start.copy() for visit in config.follow_up_visits}
+    z = normals(config.seed, people, 8 + 2 * len(order), STREAM_PROGRESSION)
+    rate = _rates(start, z)
     flares = z[:, 8:].reshape(people * 2, len(order))
     out = {"V00": start.copy()}
     for visit in config.follow_up_visits[1:]:
@@ -51,3 +51,23 @@ def trajectories(population: Population, config: PhantomConfig) -> dict[str, Flo
         latents[:, INFLAMMATION] = smooth_positive(latents[:, INFLAMMATION] + flare)
         out[visit] = np.minimum(latents, MAX_SEVERITY)
     return out
+
+
+def yearly_rates(population: Population, config: PhantomConfig) -> Floats:
+    """Severity that each knee gains in a year, flares apart, `(joints, 4)`.
+
+    Args:
+        population: People and knees at enrolment.
+        config: Parameters of the cohort.
+    """
+    start = population.latents
+    if config.structure == "none":
+        return np.zeros_like(start)
+    width = 8 + 2 * len(VISIT_MONTHS)
+    z = normals(config.seed, len(population.subjects), width, STREAM_PROGRESSION)
+    return _rates(start, z)
+
+
+def _rates(start: Floats, z: Floats) -> Floats:
+    pace = np.exp(RATE_SPREAD * z[:, :8].reshape(-1, 4) - RATE_SPREAD**2 / 2)
+    return np.asarray((RATE_HEALTHY + RATE_DISEASED * start) * pace)

@@ -119,9 +119,10 @@ def missing_rate(
         config: Parameters of the cohort.
     """
     share = config.missing_baseline + config.missing_per_year * config.months(visit) / 12.0
-    pain = (womkp.reshape(-1, 2).max(axis=1) - 3.3) / 2.3
+    pain = np.clip((womkp.reshape(-1, 2).max(axis=1) - 3.4) / 3.9, -2.0, 2.0)
     tilt = 0.3 * population.subjects["mood"].to_numpy() + 0.2 * pain
-    return np.asarray(np.minimum(share * np.exp(tilt - 0.07), 0.8))
+    tilt = config.informative_missing * tilt - 0.07 * config.informative_missing**2
+    return np.asarray(np.minimum(share * np.exp(tilt), 0.8))
 
 
 def clinical_sheet(

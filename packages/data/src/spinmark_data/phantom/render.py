@@ -4,24 +4,36 @@ Tissues are painted from back to front, each by the share of the voxel that it c
 layers blur into their neighbours as partial volume does.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from spinmark_data.phantom import signal
 from spinmark_data.phantom.anatomy import LABELS, Coordinates, FloatArray, Knee, ellipsoid, tendons
-from spinmark_data.phantom.disease import LEAST_MM, Lesion, lesions
+from spinmark_data.phantom.artefacts import (
+    NONE,
+    Artefacts,
+    beyond_rows,
+    fat_back,
+    fold,
+    ghost,
+    shift_fat,
+)
+from spinmark_data.phantom.canvas import Canvas, Lattice, Near, Slab, over_depths
+from spinmark_data.phantom.disease import Lesion, lesions
+from spinmark_data.phantom.lesion_paint import paint_dents, paint_tears
+from spinmark_data.phantom.lesion_shapes import FAT_PAD, recesses, semi_axes
+from spinmark_data.phantom.positioning import position
+from spinmark_data.phantom.sequences import DESS, SEQUENCES
+from spinmark_data.phantom.sequences import Sequence as SequenceOf
 from spinmark_data.phantom.state import Grid, JointState, ScannerStyle
 
-# The field of view of a joint crop is centred above and before the joint line, so that the patella
-# lies within 72 x 81 mm.
-_CENTRE_MM = np.array([0.0, -9.0, -4.5])
-# The knee lies to the side of the magnet's middle.
-_OFF_CENTRE_MM = 90.0
-# Voxels computed at a time: few enough to stay in cache, and their number changes no value.
-_SLAB_VOXELS = 28_000
+_CORTEX_MM = 0.9
+_NOWHERE = (slice(0, 0), slice(0, 0), slice(0, 0))
+# No cartilage is thicker; further from a bone none is looked for.
+_THICKEST_MM = 6.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +41,7 @@ class RenderedScan:
     """One scan and what is true of it.
 
     Args:
-        volume: Signal uint16 `(z, y, x)`, 0 to 4095.
+        volume: Signal uint16 `(z, y, x)`, or `(echo, z, y, x)` where there are several; 0 to 4095.
         labels: Label map uint8 `(z, y, x)`, codes in `anatomy.LABELS`, 0 is air.
         affine: `(4, 4)`, voxel centres `(z, y, x, 1)` to LPS millimetres.
         cartilage_mm: True mean thickness of each cartilage in millimetres.
@@ -41,192 +53,158 @@ class RenderedScan:
     cartilage_mm: dict[str, float]
 
 
-Window = tuple[slice, slice, slice]
-_WHOLE: Window = (slice(None), slice(None), slice(None))
-_MARGIN_MM = 2.0
-
-
-class _Canvas:
-    """Signal and labels of a slab while tissues are painted onto it."""
-
-    def __init__(self, shape: tuple[int, int, int], width: float, signals: Mapping[str, float]):
-        self.image = np.zeros(shape, np.float32)
-        self.labels = np.zeros(shape, np.uint8)
-        self._scale = np.float32(1.0 / width)
-        self._signals = signals
-
-    def cover(self, distance: FloatArray) -> FloatArray:
-        """Share of each voxel inside a surface; sub-slices `(k, z, y, x)` are averaged."""
-        inside = np.clip(np.float32(0.5) - distance * self._scale, 0, 1)
-        return np.asarray(inside.mean(axis=0) if len(inside) > 1 else inside[0], np.float32)
-
-    def paint(
-        self, tissue: str, label: str | None, cover: FloatArray, window: Window = _WHOLE
-    ) -> None:
-        """Lay a tissue over what is there, or over a window of it."""
-        image = self.image[window]
-        image += cover * (np.float32(self._signals[tissue]) - image)
-        if label is not None:
-            self.labels[window][cover > 0.5] = LABELS[label]
-
-
-def _rotation(angles: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Rotation about the three axes in turn; angles in radians."""
-    turn = np.eye(3)
-    for axis, angle in enumerate(angles):
-        i, j = [(1, 2), (0, 2), (0, 1)][axis]
-        step = np.eye(3)
-        step[i, i] = step[j, j] = np.cos(angle)
-        step[i, j], step[j, i] = -np.sin(angle), np.sin(angle)
-        turn = turn @ step
-    return turn
-
-
-class _Windows:
-    """Finds the part of a slab that a small shape can touch, so that the rest is not computed.
-
-    Args:
-        at: The slab's coordinates, each `(k, z, y, x)`.
-    """
-
-    def __init__(self, at: Coordinates):
-        # Coordinates are affine in the grid, so along each axis the extremes lie at the corners.
-        corners = np.ix_(*((0, -1) for _ in at[0].shape))
-        self._ranges = []
-        for axis, values in ((1, at[0]), (2, at[1]), (3, at[2])):
-            others = tuple(i for i in range(4) if i != axis)
-            ends = values[corners]
-            first, last = (float(ends.take(i, axis=axis).mean(dtype=np.float64)) for i in (0, 1))
-            middle = np.linspace(first, last, values.shape[axis])
-            reach = np.ptp(ends, axis=others).max() / 2
-            self._ranges.append((middle - reach, middle + reach))
-
-    def ellipsoid(self, centre: Sequence[float], semi: Sequence[float]) -> Window | None:
-        """Return slices along `(z, y, x)` around an ellipsoid, or None where it is out of the slab."""
-        # The approximate distance grows more slowly off the axes: half the longest one again is ample.
-        return self.box(centre, [a + max(semi) / 2 for a in semi])
-
-    def box(self, centre: Sequence[float], half: Sequence[float]) -> Window | None:
-        """Return slices along `(z, y, x)` around a box, or None where it is out of the slab."""
-        found = []
-        for (low, high), c, a in zip(self._ranges, centre, half, strict=True):
-            reach = a + _MARGIN_MM
-            (inside,) = np.nonzero((high >= c - reach) & (low <= c + reach))
-            if not len(inside):
-                return None
-            found.append(slice(int(inside[0]), int(inside[-1]) + 1))
-        return found[0], found[1], found[2]
-
-
-def _cut(at: Coordinates, window: Window) -> Coordinates:
-    m, s, p = (values[(slice(None), *window)] for values in at)
-    return m, s, p
-
-
-def _semi(lesion: Lesion, stretch: tuple[float, float, float]) -> list[float]:
-    return [lesion.radius * k for k in stretch]
-
-
-def _paint(canvas: _Canvas, at: Coordinates, knee: Knee, found: tuple[Lesion, ...]) -> None:
+def _paint(canvas: Canvas, slab: Slab, knee: Knee, found: Sequence[Lesion]) -> None:
     """Paint one slab, from the skin inwards."""
-    windows = _Windows(at)
-    state, size = knee.state, knee.state.size
-    m, s, p = at
-    inflamed = np.float32(min(max(state.inflammation, 0.0), 4.0))
-    limb = (np.hypot(m / 43, (p - 3) / 50) - 1) * 43
-    canvas.paint("fat", "fat", canvas.cover(limb - state.fat_mm / size))
-    canvas.paint("muscle", "muscle", canvas.cover(limb))
-    canvas.paint("fat", "fat", canvas.cover(ellipsoid(at, (0, -20, 46), (15, 32, 14))))
-    canvas.paint("tendon", "tendon", canvas.cover(tendons(at)))
-    pad = ((0, -8, -25), (23, 17, 13))
-    window = windows.ellipsoid(*pad)
-    if window is not None:
-        canvas.paint("hoffa", "fat_pad", canvas.cover(ellipsoid(_cut(at, window), *pad)), window)
-
-    femur, tibia = knee.femur(at), knee.tibia(at)
-    femoral = knee.thickness("femoral_cartilage", at)
-    film = femur - femoral - (0.5 + 0.9 * inflamed) * (femoral > 0.2) + (femoral <= 0.2)
-    fluid = canvas.cover(np.maximum(film, np.abs(s + 18) - 26))
-    grow = float(inflamed) / 3
-    pouches = [((0, -46, -27), (16 + 14 * grow, 6 + 12 * grow, 1.2 + 7 * grow))]
-    if inflamed > LEAST_MM:
-        for side in (1, -1):
-            pouches.append(((side * 33, -26, -14), (7 * grow, 16 * grow, 12 * grow)))
-            pouches.append(((side * 18, -14, 38), (10 * grow, 10 * grow, 6 * grow)))
-    for centre, semi in pouches:
-        window = windows.ellipsoid(centre, semi)
-        if window is not None:
-            part = fluid[window]
-            np.maximum(part, canvas.cover(ellipsoid(_cut(at, window), centre, semi)), out=part)
-    canvas.paint("fluid", "fluid", fluid)
-    for lesion in found:
-        radii = _semi(lesion, (1.4, 1.2, 0.7))
-        window = windows.ellipsoid(lesion.centre, radii) if lesion.kind == "synovitis" else None
-        if window is not None:
-            spot = canvas.cover(ellipsoid(_cut(at, window), lesion.centre, radii))
-            canvas.paint("synovitis", "synovitis", spot, window)
-
-    for sign, name in ((1, "medial_meniscus"), (-1, "lateral_meniscus")):
-        window = windows.box((sign * 20, 0, 11), (20, 6, 26))
-        if window is not None:
-            ring = knee.meniscus(_cut(at, window), sign)
-            canvas.paint("meniscus", name, canvas.cover(ring), window)
-    for sign, name in ((1, "medial_tibial_cartilage"), (-1, "lateral_tibial_cartilage")):
-        window = windows.box((sign * 19.5, 0, 11), (14, 12, 18))
-        if window is not None:
-            near = _cut(at, window)
-            thick = knee.thickness(name, near)
-            shell = np.maximum(tibia[(slice(None), *window)] - thick, near[1] - 9)
-            shell = np.where(thick > 0.15, shell, 9)
-            canvas.paint("cartilage", name, canvas.cover(shell), window)
-    shell = np.where(femoral > 0.15, femur - femoral, 9)
-    canvas.paint("cartilage", "femoral_cartilage", canvas.cover(shell))
-    front = windows.box((-1, -31, -36.5), (24, 26, 14))
+    _paint_limb(canvas, slab, knee)
+    femur, femoral = _paint_fluid(canvas, slab, knee, found)
+    tibia = _paint_menisci_and_tibia(canvas, slab, knee)
+    shell = np.where(femoral > 0.15, femur.values - femoral, 9)
+    canvas.paint_places("cartilage", "femoral_cartilage", canvas.cover(shell), femur.places)
+    front = slab.windows.box(knee.patella_centre, (27, 26, 19))
+    patella = None
     if front is not None:
-        near = _cut(at, front)
+        near = slab.at(front)
         patella = knee.patella(near)
         thick = knee.thickness("patellar_cartilage", near)
-        shell = np.where((thick > 0.15) & (near[2] > -36.5), patella - thick, 9)
+        shell = np.where((thick > 0.15) & (near[2] > knee.patella_centre[2]), patella - thick, 9)
         canvas.paint("cartilage", "patellar_cartilage", canvas.cover(shell), front)
+    _paint_osteophytes(canvas, slab, found)
 
-    for lesion in found:
-        radii = _semi(lesion, (1.0, 0.9, 1.3))
-        window = windows.ellipsoid(lesion.centre, radii) if lesion.kind == "osteophyte" else None
-        if window is not None:
-            spur = ellipsoid(_cut(at, window), lesion.centre, radii)
-            canvas.paint("cortex", "osteophyte", canvas.cover(spur), window)
-            canvas.paint("osteophyte", None, canvas.cover(spur + 1.0), window)
-    bones: list[tuple[str, FloatArray, Window]] = [
-        ("femur", femur, _WHOLE),
-        ("tibia", tibia, _WHOLE),
-    ]
-    if front is not None:
-        bones.append(("patella", patella, front))
-    behind = windows.box((-33, 60, 26), (8, 50, 8))
+    inner = np.zeros(slab.shape, np.float32)
+    for name, bone in (("femur", femur), ("tibia", tibia)):
+        canvas.fill("marrow", name, slab, bone.inside)
+        slab.fill(inner, np.float32(1), bone.inside)
+        canvas.paint_places("cortex", name, canvas.cover(bone.values), bone.places)
+        marrow = canvas.cover(bone.values + _CORTEX_MM)
+        canvas.paint_places("marrow", None, marrow, bone.places)
+        flat = inner.reshape(-1)
+        flat[bone.places] = np.maximum(flat[bone.places], marrow)
+    small = [] if front is None or patella is None else [("patella", patella, front)]
+    behind = slab.windows.box((-36, 61, 27), (10, 50, 10))
     if behind is not None:
-        bones.append(("fibula", knee.fibula(_cut(at, behind)), behind))
-    inner = np.zeros_like(canvas.image)
-    for name, bone, place in bones:
-        canvas.paint("cortex", name, canvas.cover(bone), place)
-        marrow = canvas.cover(bone + 0.9)
+        small.append(("fibula", knee.fibula(slab.at(behind)), behind))
+    for name, distance, place in small:
+        canvas.paint("cortex", name, canvas.cover(distance), place)
+        marrow = canvas.cover(distance + _CORTEX_MM)
         canvas.paint("marrow", None, marrow, place)
         np.maximum(inner[place], marrow, out=inner[place])
-    for lesion in found:
-        radii = _semi(lesion, (1.0, 1.0, 1.2))
-        # Twice as wide: at two radii and more the fading below leaves nothing of it.
-        wide = [2 * a for a in radii]
-        window = windows.ellipsoid(lesion.centre, wide) if lesion.kind == "marrow" else None
+    _paint_marrow_lesions(canvas, slab, found, inner)
+
+
+def _paint_limb(canvas: Canvas, slab: Slab, knee: Knee) -> None:
+    """Skin, fat, muscle, the hollow of the knee, tendons and the fat pad."""
+
+    def limb(at: Coordinates) -> FloatArray:
+        u, v = at[0] * np.float32(1 / 46), (at[2] - 1) * np.float32(1 / 55)
+        return np.asarray((np.sqrt(u * u + v * v) - 1) * 46)
+
+    fat = np.float32(knee.state.fat_mm / knee.state.size)
+    canvas.lay("fat", "fat", slab, lambda at: limb(at) - fat)
+    canvas.lay("muscle", "muscle", slab, limb)
+    canvas.lay_ellipsoid("fat", "fat", slab, (0, -20, 46), (15, 32, 14))
+    cords = slab.windows.box((0, -30, -28), (13, 64, 34))
+    canvas.lay("tendon", "tendon", slab, tendons, cords)
+    canvas.lay_ellipsoid("hoffa", "fat_pad", slab, *FAT_PAD)
+
+
+def _paint_fluid(
+    canvas: Canvas, slab: Slab, knee: Knee, found: Sequence[Lesion]
+) -> tuple[Near, FloatArray]:
+    """Joint fluid and synovitis; returns the femur's distance and its cartilage's thickness."""
+    inflamed = np.float32(min(max(knee.state.inflammation, 0.0), 4.0))
+    film_mm = np.float32(0.5) + np.float32(0.9) * inflamed
+    reach = _THICKEST_MM + float(film_mm) + canvas.half
+    # No further down than the condyles.
+    above = slab.windows.box((0, -90, 0), (100, 98 + reach, 100)) or _NOWHERE
+    femur = slab.near(knee.femur, -_CORTEX_MM - canvas.half, reach, above)
+    at = slab.pick(femur.places)
+    femoral = knee.thickness("femoral_cartilage", at)
+    film = femur.values - femoral - film_mm * (femoral > 0.2) + (femoral <= 0.2)
+    fluid = np.zeros(slab.shape, np.float32)
+    fluid.reshape(-1)[femur.places] = canvas.cover(np.maximum(film, np.abs(at[1] + 18) - 26))
+    for centre, semi in recesses(knee.state.inflammation):
+        window = slab.windows.ellipsoid(centre, semi, canvas.half)
         if window is not None:
-            # Ill-defined: oedema fades out over its radius and stays within the bone.
-            q = ellipsoid(_cut(at, window), lesion.centre, radii) / np.float32(lesion.radius) + 1
-            fade = np.exp(np.float32(-0.7) * q**4).mean(axis=0) * inner[window]
-            share = np.asarray(fade * np.float32(lesion.depth), np.float32)
-            canvas.paint("lesion", None, share, window)
-            canvas.labels[window][fade > 0.5] = LABELS["marrow_lesion"]
+            part = fluid[window]
+            np.maximum(part, canvas.cover(ellipsoid(slab.at(window), centre, semi)), out=part)
+    wet = np.flatnonzero(fluid)
+    canvas.paint_places("fluid", "fluid", fluid.reshape(-1)[wet], wet)
+    for lesion in found:
+        if lesion.kind != "synovitis":
+            continue
+        radii = semi_axes(lesion)
+        window = slab.windows.ellipsoid(lesion.centre, radii, canvas.half)
+        if window is not None:
+            spot = canvas.cover(ellipsoid(slab.at(window), lesion.centre, radii))
+            canvas.paint("synovitis", "synovitis", spot, window)
+    return femur, femoral
+
+
+def _paint_menisci_and_tibia(canvas: Canvas, slab: Slab, knee: Knee) -> Near:
+    """Menisci and tibial cartilage; returns the tibia's distance."""
+    paint_dents(canvas, slab, knee)
+    for sign, name in ((1, "medial_meniscus"), (-1, "lateral_meniscus")):
+        window = slab.windows.box((sign * 23, -1, 11), (25, 7, 27))
+        if window is not None:
+            ring = knee.meniscus(slab.at(window), sign)
+            canvas.paint("meniscus", name, canvas.cover(ring), window)
+    paint_tears(canvas, slab, knee)
+    reach = _THICKEST_MM + canvas.half
+    # No further up than the spines.
+    below = slab.windows.box((0, 90, 0), (100, 102 + reach, 100)) or _NOWHERE
+    tibia = slab.near(knee.tibia, -_CORTEX_MM - canvas.half, reach, below)
+    at = slab.pick(tibia.places)
+    for name in ("medial_tibial_cartilage", "lateral_tibial_cartilage"):
+        thick = knee.thickness(name, at)
+        shell = np.maximum(tibia.values - thick, at[1] - 9)
+        shell = np.where(thick > 0.15, shell, 9)
+        canvas.paint_places("cartilage", name, canvas.cover(shell), tibia.places)
+    return tibia
+
+
+def _paint_osteophytes(canvas: Canvas, slab: Slab, found: Sequence[Lesion]) -> None:
+    for lesion in found:
+        if lesion.kind != "osteophyte":
+            continue
+        radii = semi_axes(lesion)
+        window = slab.windows.ellipsoid(lesion.centre, radii, canvas.half)
+        if window is not None:
+            spur = ellipsoid(slab.at(window), lesion.centre, radii)
+            canvas.paint("cortex", "osteophyte", canvas.cover(spur), window)
+            canvas.paint("osteophyte", None, canvas.cover(spur + 1.0), window)
+
+
+def _paint_marrow_lesions(
+    canvas: Canvas, slab: Slab, found: Sequence[Lesion], inner: FloatArray
+) -> None:
+    """Ill-defined: oedema fades out over its radius and stays within the bone."""
+    for lesion in found:
+        if lesion.kind != "marrow":
+            continue
+        radii = semi_axes(lesion)
+        window = slab.windows.ellipsoid(lesion.centre, radii, lesion.radius)
+        if window is None:
+            continue
+        q = ellipsoid(slab.at(window), lesion.centre, radii) / np.float32(lesion.radius) + 1
+        # At two radii nothing is left of it.
+        shade = np.exp(np.float32(-0.7) * q**4) * (q < 2)
+        fade = over_depths(shade) * inner[window]
+        canvas.paint(
+            "lesion", None, np.asarray(fade * np.float32(lesion.depth), np.float32), window
+        )
+        canvas.labels[window][fade > 0.5] = LABELS["marrow_lesion"]
 
 
 def render_scan(
-    state: JointState, style: ScannerStyle, grid: Grid, *, seed: int, nuisance: float = 1.0
+    state: JointState,
+    style: ScannerStyle,
+    grid: Grid,
+    *,
+    seed: int,
+    nuisance: float = 1.0,
+    sequence: str = DESS,
+    artefacts: Artefacts = NONE,
+    place: int | None = None,
 ) -> RenderedScan:
     """Scan a joint.
 
@@ -237,60 +215,106 @@ def render_scan(
         seed: Seed of positioning, coil bias and noise.
         nuisance: Factor on positioning, bias, noise and the scanner's deviation; 1 is realistic and was
             fixed beforehand (reasons in `signal`), 0 is a perfect scan.
+        sequence: Name of the sequence, one of `sequences.SEQUENCES`.
+        artefacts: What goes wrong.
+        place: Seed of the positioning, which the series of one session share; `seed` if none is given.
 
     Returns:
         The scan. The same arguments give the same bytes.
     """
-    place, field, noise = (
-        np.random.default_rng(np.random.SeedSequence([seed, stream])) for stream in range(3)
+    field, noise = (
+        np.random.default_rng(np.random.SeedSequence([seed, stream])) for stream in (1, 2)
     )
-    shift = place.normal(size=3) * signal.TRANSLATION_SD_MM * nuisance
-    turn = _rotation(place.normal(size=3) * np.deg2rad(signal.ROTATION_SD_DEG) * nuisance)
     found = lesions(state)
     knee = Knee(state, found)
-    signals = signal.tissue_signals(style, nuisance)
-    profiles = signal.bias_profiles(grid.shape, style.bias * nuisance, field)
-    sigma = style.noise * nuisance * signals["cartilage"]
-
-    nz, ny, nx = grid.shape
-    dz, dy, dx = grid.spacing_mm
-    # Index 0 along z is the patient's right: lateral in a right knee, medial in a left one.
-    medial_sign = 1.0 if state.laterality == "R" else -1.0
-    axes = [
-        ((np.arange(n) - (n - 1) / 2) * d).astype(np.float32)
-        for n, d in zip((nz, ny, nx), (dz, dy, dx), strict=True)
-    ]
-    # Thick slices are sampled at several depths; one is enough where they are as thin as a layer.
-    subs = 2 if dz > 1.5 else 1
-    depths = ((np.arange(subs) + 0.5) / subs - 0.5).astype(np.float32) * np.float32(dz)
-    width = float(np.sqrt(dy * dx)) / state.size
-    volume = np.empty(grid.shape, np.uint16)
+    look = _Look(style, grid, nuisance, SEQUENCES[sequence], artefacts, field)
+    lies = position(knee, seed if place is None else place, nuisance)
+    lattice = Lattice(look.grid, lies.turn, lies.offset, lies.size, lies.medial_sign)
+    echoes = len(SEQUENCES[sequence].te_ms)
+    volume = np.empty((echoes, *grid.shape), np.uint16)
     labels = np.empty(grid.shape, np.uint8)
-    step = max(1, _SLAB_VOXELS // (ny * nx))
-    matrix = (turn / state.size).astype(np.float32)
-    offset = ((turn @ shift) / state.size + _CENTRE_MM).astype(np.float32)
-    for start in range(0, nz, step):
-        stop = min(start + step, nz)
-        z = (axes[0][start:stop][None, :] + depths[:, None])[..., None, None] * np.float32(
-            medial_sign
-        )
-        y, x = axes[1][:, None], axes[2]
-        m, s, p = (
-            matrix[i, 0] * z + (matrix[i, 1] * y + (matrix[i, 2] * x + offset[i])) for i in range(3)
-        )
-        canvas = _Canvas((stop - start, ny, nx), width, signals)
-        _paint(canvas, (m, s, p), knee, found)
-        seen = signal.blur(canvas.image, (style.blur_mm / dy, style.blur_mm / dx))
-        seen *= profiles[0][start:stop, None, None] * profiles[1][:, None] * profiles[2]
-        for i in range(stop - start):
-            plane = signal.rician(seen[i], sigma, noise)
-            volume[start + i] = np.clip(np.rint(plane), 0, signal.FULL_SCALE)
-        labels[start:stop] = canvas.labels
+    inside = slice(look.beyond, look.beyond + grid.shape[1])
+    for slab in lattice.slabs():
+        canvas = Canvas(slab.shape, slab.width, look.signals)
+        _paint(canvas, slab, knee, found)
+        for echo, seen in enumerate(look.seen(canvas.image, slab.start)):
+            for i in range(slab.start, slab.stop):
+                plane = signal.rician(seen[i - slab.start], look.sigma, noise)
+                np.minimum(np.rint(plane, out=plane), signal.FULL_SCALE, out=plane)
+                volume[echo, i] = plane
+        labels[slab.start : slab.stop] = canvas.labels[:, inside]
 
-    affine = np.eye(4)
-    affine[:3, :3] = [[dz, 0, 0], [0, 0, dx], [0, -dy, 0]]
-    centre = np.array([-_OFF_CENTRE_MM * medial_sign, 0.0, 0.0])
-    affine[:3, 3] = centre - affine[:3, :3] @ ((np.array(grid.shape) - 1) / 2)
     return RenderedScan(
-        volume=volume, labels=labels, affine=affine, cartilage_mm=knee.cartilage_mm()
+        volume=volume if echoes > 1 else volume[0],
+        labels=labels,
+        affine=_affine(grid, lies.middle_mm),
+        cartilage_mm=knee.cartilage_mm(),
     )
+
+
+def _affine(grid: Grid, middle_mm: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    dz, dy, dx = grid.spacing_mm
+    affine = np.eye(4)
+    if grid.plane == "sagittal":
+        affine[:3, :3] = [[dz, 0, 0], [0, 0, dx], [0, -dy, 0]]
+    else:
+        affine[:3, :3] = [[0, 0, dx], [dz, 0, 0], [0, -dy, 0]]
+    affine[:3, 3] = middle_mm - affine[:3, :3] @ ((np.array(grid.shape) - 1) / 2)
+    return affine
+
+
+class _Look:
+    """What a scanner makes of painted water and fat.
+
+    Args:
+        style: The scanner.
+        grid: Where the scan samples.
+        nuisance: As of `render_scan`.
+        sequence: The sequence.
+        artefacts: What goes wrong.
+        rng: Source of the coil's bias.
+    """
+
+    def __init__(
+        self,
+        style: ScannerStyle,
+        grid: Grid,
+        nuisance: float,
+        sequence: SequenceOf,
+        artefacts: Artefacts,
+        rng: np.random.Generator,
+    ):
+        tissue = signal.tissue_signals(style, nuisance, sequence.name)
+        self._artefacts = artefacts
+        self._fat_back = fat_back(grid.shape, artefacts, tissue.suppressed)
+        _, dy, dx = grid.spacing_mm
+        self._fat_voxels = sequence.fat_shift_mm / dx if sequence.fat == "kept" else 0.0
+        # Fat is painted apart only where something happens to it alone.
+        self._apart = self._fat_back is not None or self._fat_voxels > 0
+        self._echoes = len(sequence.te_ms)
+        self.signals = {
+            name: (*water, *tissue.fat[name]) if self._apart else (*(water + tissue.fat[name]),)
+            for name, water in tissue.water.items()
+        }
+        nz, ny, nx = grid.shape
+        self.beyond = beyond_rows(artefacts, ny)
+        self.grid = replace(grid, shape=(nz, ny + 2 * self.beyond, nx))
+        profiles = signal.bias_profiles(grid.shape, style.bias * nuisance, rng)
+        self._bias = profiles[0], profiles[1][:, None] * profiles[2]
+        self._blur = (style.blur_mm / dy, style.blur_mm / dx)
+        cartilage = float(tissue.water["cartilage"][0])
+        self.sigma = style.noise * nuisance * sequence.noise * cartilage
+
+    def seen(self, painted: FloatArray, start: int) -> Iterator[FloatArray]:
+        """Yield each echo `(z, y, x)` of a slab that begins at a slice, without noise."""
+        stop = start + painted.shape[1]
+        for echo in range(self._echoes):
+            image = fold(painted[echo], self.beyond)
+            if self._apart:
+                fat = fold(painted[self._echoes + echo], self.beyond)
+                if self._fat_back is not None:
+                    along, plane = self._fat_back
+                    fat = fat * (1 + along[start:stop, None, None] * plane)
+                image = image + shift_fat(fat, self._fat_voxels)
+            image = signal.blur(ghost(image, self._artefacts), self._blur)
+            yield image * (self._bias[1] * self._bias[0][start:stop, None, None])

@@ -1,6 +1,7 @@
 """The values that pass between the clinic of the phantom and its anatomy."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 LATENTS = ("bone", "cartilage", "inflammation", "hypertrophy")
 PHENOTYPES = ("minimal", *LATENTS)
@@ -8,16 +9,19 @@ PHENOTYPES = ("minimal", *LATENTS)
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """A sagittal sampling grid centred on the joint.
+    """A sampling grid centred on the joint.
 
     Args:
-        shape: Voxels along `(z, y, x)`: slices right to left, rows superior to inferior, columns
-            anterior to posterior.
+        shape: Voxels along `(z, y, x)`. Sagittal: slices right to left, rows superior to inferior,
+            columns anterior to posterior. Coronal: slices anterior to posterior, rows superior to
+            inferior, columns right to left.
         spacing_mm: Distance between voxel centres along `(z, y, x)`, in millimetres.
+        plane: Which of the two.
     """
 
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
+    plane: Literal["sagittal", "coronal"] = "sagittal"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,23 +9,29 @@ import numpy as np
 import pandas as pd
 
 from spinmark_data.errors import InputError
-from spinmark_data.phantom.clinic import clinic_visit
+from spinmark_data.phantom.clinic import KL_CUTS, clinic_visit
 from spinmark_data.phantom.config import PhantomConfig
+from spinmark_data.phantom.endpoints import kl_progression
 from spinmark_data.phantom.images import (
     RELEASES,
     accession_number,
+    grids_of,
     plan_scans,
     render_all,
     series_description,
     study_description,
+    write_landmarks,
 )
+from spinmark_data.phantom.moaks_table import moaks_sheets, regions_of
 from spinmark_data.phantom.nda_images import pack_images
 from spinmark_data.phantom.nda_tables import write_nda
 from spinmark_data.phantom.outcome_table import outcomes_sheet
-from spinmark_data.phantom.outcomes import Outcomes, parameters, simulate_outcomes
+from spinmark_data.phantom.outcomes import Outcomes, parameters, simulate_outcomes, true_incidence
 from spinmark_data.phantom.population import Population, sample_population
 from spinmark_data.phantom.progression import trajectories
+from spinmark_data.phantom.relaxation import WATER
 from spinmark_data.phantom.release_tables import build_sheets
+from spinmark_data.phantom.sequences import SEQUENCES
 from spinmark_data.phantom.state import LATENTS, PHENOTYPES
 
 TABLES = "OAI Complete Data_ASCII"
@@ -96,6 +102,9 @@ def write_phantom(
 
     sheets = build_sheets(population, latents, outcomes, plan, config)
     sheets.append(outcomes_sheet(population, outcomes, config))
+    regions = regions_of(population, plan, config)
+    sheets += moaks_sheets(population, regions, config)
+    regions.drop(columns="joint").to_parquet(truth / "regions.parquet", index=False)
     complete = config.layout == "complete"
     for sheet in sheets:
         sheet.write(release / TABLES if complete else None, truth / "tables")
@@ -106,6 +115,7 @@ def write_phantom(
         write_nda(sheets, release / NDA_TABLES)
     names = [f"{style.manufacturer} {style.model}" for style in SCANNERS]
     _write_truth(truth, population, outcomes, plan, config, names)
+    write_landmarks(population, plan, config, truth / "landmarks.parquet")
     render_all(population, plan, config, out, progress)
     if not complete:
         pack_images(release, release / NDA_TABLES, plan)
@@ -148,7 +158,8 @@ def _write_contents(release: Path, plan: pd.DataFrame) -> None:
             code = series if barcode else accession_number(series)[1:]
             lines.append(
                 f"{row['folder'].split('/', 1)[1]},{row['subject_id']},{row['date']:%Y%m%d},{code},"
-                f"{study_description(str(visit), side)},{series_description(side)}"
+                f"{study_description(str(visit), side)},"
+                f"{series_description(side, row['sequence'])}"
             )
         path = release / str(folder)
         path.mkdir(parents=True)
@@ -170,9 +181,17 @@ def _write_truth(
     pd.concat([people, outcomes.subjects], axis=1).to_parquet(
         truth / "subjects.parquet", index=False
     )
-    knees = population.joints[["subject_id", "laterality", "phenotype", "medial"]]
+    keep = ["subject_id", "laterality", "phenotype", "second_phenotype", "medial"]
+    knees = population.joints[keep]
     pd.concat([knees, outcomes.joints], axis=1).to_parquet(truth / "joints.parquet", index=False)
-    keep = ["subject_id", "laterality", "visit", "days", "scan_id", *LATENTS, "site"]
+    true_incidence(population, outcomes, config).to_parquet(
+        truth / "incidence.parquet", index=False
+    )
+    kl_progression(population, outcomes, config).to_parquet(
+        truth / "progression.parquet", index=False
+    )
+    keep = ["subject_id", "laterality", "visit", "days", "scan_id", "sequence", "repeat"]
+    keep += [*LATENTS, "site", *(str(name) for name in plan if str(name).startswith("artefact_"))]
     scans = plan[keep].assign(scanner=plan["scanner"].map(lambda k: scanners[k]))
     scans.to_parquet(truth / "scans.parquet", index=False)
     schema = {
@@ -183,6 +202,25 @@ def _write_truth(
         "subjects": config.subjects,
         "latents": list(LATENTS),
         "phenotypes": list(PHENOTYPES),
+        "structure": config.structure,
+        "mixed_cases": {
+            "chance": config.overlap,
+            "labels": "phenotype first, second_phenotype the other (0 none)",
+        },
+        "symptom_coupling": config.symptom_coupling,
+        "table_coupling": config.table_coupling,
+        "informative_missing": config.informative_missing,
+        "kl_progression": {
+            "file": "progression.parquet",
+            "severity": "0.75 cartilage + 0.75 hypertrophy, linear in time, without flares",
+            "cuts": list(KL_CUTS),
+            "event": "the true grade rises to 2 or more; (lower, upper] is what radiographs tell",
+        },
+        "sequences": {
+            name: {"echo_time_ms": list(SEQUENCES[name].te_ms), "shape": list(grid.shape)}
+            for name, grid in grids_of(config).items()
+        },
+        "t2_ms": {name: WATER[name].t2_ms for name in ("cartilage", "muscle", "meniscus", "fluid")},
         "nuisance": config.nuisance,
         "enriched": config.enriched,
         "hazard": parameters(config, outcomes),

@@ -15,7 +15,7 @@ CARTILAGES = (1, 2, 3, 4)
 
 # From the joint line to the middle of all cartilage, the patella's with it, in LPS mm. In two real
 # knees that middle lies 23 mm above and 17 mm before the middle of the tibial plateau, and in the
-# phantom's 23 and 9; `joint_centre` finds a place 0 to 9 mm above the plateau.
+# phantom's 24 and 15; `joint_centre` finds a place 0 to 5 mm above the plateau.
 _TO_MIDDLE_MM = np.array([0.0, -10.0, 18.0])
 
 

@@ -731,6 +731,7 @@ def phantom_release(folder: Path) -> tuple[Path, Path]:
     return folder / "release", folder / "map.csv"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spacing", [None, (4.5, 1.7, 2.3)])
 def test_the_joint_in_the_image_is_that_of_the_ingest(tmp_path: Path, spacing: Any) -> None:
     release, table = phantom_release(tmp_path)

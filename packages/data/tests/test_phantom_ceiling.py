@@ -69,6 +69,7 @@ def test_an_independent_table_leaves_nothing_to_distil(usual):
     assert 0.5 < found["c_index"]["table"] < found["c_index"]["image"]
 
 
+@pytest.mark.slow
 def test_a_plan_counts_what_is_then_made(tmp_path):
     config = PhantomConfig(
         subjects=6,

@@ -155,6 +155,7 @@ def plan(population) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@pytest.mark.slow
 def test_tables_are_the_same_for_the_first_people_of_a_larger_cohort() -> None:
     made = []
     for subjects in (3, 4):

@@ -75,6 +75,7 @@ def test_windows_leave_every_voxel_as_it_was(
     np.testing.assert_array_equal(windowed.labels, whole.labels)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage, stats
@@ -248,6 +248,7 @@ def test_air_is_no_noise_in_ct() -> None:
     assert modality_of(limb()) == "mr"
 
 
+@example(64, "spikes")
 @given(st.integers(0, 1000), st.sampled_from(["zeros", "noise", "spikes", "negative"]))
 @settings(max_examples=25, deadline=None)
 def test_no_image_is_too_odd(seed: int, kind: str) -> None:

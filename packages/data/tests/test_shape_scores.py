@@ -173,6 +173,7 @@ def test_a_second_call_says_the_same_with_a_split_or_without(
     assert Cohort.open(path).generation == before.generation
 
 
+@pytest.mark.slow
 @pytest.mark.multiproc
 def test_workers_do_not_matter(measured: tuple[Path, Morphometry], tmp_path: Path) -> None:
     path = write(tmp_path / "c")
@@ -181,6 +182,7 @@ def test_workers_do_not_matter(measured: tuple[Path, Morphometry], tmp_path: Pat
     pd.testing.assert_frame_equal(many.table, measured[1].table)
 
 
+@pytest.mark.slow
 def test_nobody_learns_from_a_test_subject(
     measured: tuple[Path, Morphometry], tmp_path: Path
 ) -> None:

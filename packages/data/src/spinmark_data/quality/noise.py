@@ -51,8 +51,8 @@ def air_sigma(volume: NDArray[Any]) -> float:
     """Sigma of Rayleigh noise in the darkest coherent part of a magnitude image.
 
     Blocks of 8 x 8 voxels are taken from the darkest up, as long as their power agrees with one
-    sigma. NaN where too few agree, where many are constant (zeroed air), or where their law is not
-    Rayleigh's (several coils summed, filtered, or no air).
+    sigma. NaN where too few agree, where the darkest or many are constant (zeroed air), or where
+    their law is not Rayleigh's (several coils summed, filtered, or no air).
 
     Args:
         volume: Magnitudes `(z, y, x)`.
@@ -63,6 +63,8 @@ def air_sigma(volume: NDArray[Any]) -> float:
     # The power of a block of n is exponential, so that its standard error is 1 / sqrt(n).
     within = 4 / _BLOCK
     reference = float(np.percentile(power, 1))
+    if reference <= 0:
+        return math.nan
     chosen = power <= reference
     for _ in range(20):
         again = np.abs(power / reference - 1) < within

@@ -12,8 +12,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spinmark_models.errors import InputError
+from spinmark_models.losses.checks import (
+    check_between,
+    check_groups,
+    check_pair,
+    check_temperature,
+)
 from spinmark_models.losses.gather import gather_rows
+from spinmark_models.losses.info_nce import one_positive
+from spinmark_models.losses.kernel import contrast
 
 
 def clip_chance(n: int) -> float:
@@ -45,29 +52,24 @@ def clip_loss(
     Raises:
         InputError: Shapes differ, or a number is out of its range.
     """
-    if a_ND.ndim != 2 or a_ND.shape != b_ND.shape:
-        raise InputError(
-            f"The two sides have shapes {tuple(a_ND.shape)} and {tuple(b_ND.shape)}; "
-            "both must be (pairs, features)."
-        )
-    if not temperature > 0:
-        raise InputError(f"temperature is {temperature}; it must be above 0.")
-    if not 0 <= lam <= 1:
-        raise InputError(f"lam is {lam}; use a number from 0 to 1.")
-    n = a_ND.shape[0]
+    check_pair(a_ND, b_ND)
+    check_temperature(temperature)
+    check_between("lam", lam, 0, 1)
+    check_groups(groups, len(a_ND))
+    n = len(a_ND)
     scale = 1 / temperature if logit_scale is None else logit_scale.clamp(max=100)
-    a = F.normalize(a_ND, dim=1)
-    b = F.normalize(b_ND, dim=1)
+    a, b = F.normalize(a_ND, dim=1), F.normalize(b_ND, dim=1)
     all_a, start = gather_rows(a)
     all_b, _ = gather_rows(b)
     own = torch.arange(start, start + n, device=a.device)
-    a_to_b = a @ all_b.T * scale
-    b_to_a = b @ all_a.T * scale
-    if groups is not None:
-        if groups.shape != (n,):
-            raise InputError(f"groups has shape {tuple(groups.shape)}; use ({n},).")
-        ignore = groups[:, None] == gather_rows(groups)[0][None, :]
-        ignore = ignore.scatter(1, own[:, None], False)
-        a_to_b = a_to_b.masked_fill(ignore, -torch.inf)
-        b_to_a = b_to_a.masked_fill(ignore, -torch.inf)
-    return lam * F.cross_entropy(a_to_b, own) + (1 - lam) * F.cross_entropy(b_to_a, own)
+    everyone = None if groups is None else gather_rows(groups)[0]
+
+    def same(rows: slice) -> Tensor:
+        assert groups is not None
+        assert everyone is not None
+        return groups[rows, None] == everyone[None, :]
+
+    row_loss = one_positive(own, ignore=None if groups is None else same)
+    a_to_b = contrast(a, all_b, row_loss, scale=scale) / n
+    b_to_a = contrast(b, all_a, row_loss, scale=scale) / n
+    return lam * a_to_b + (1 - lam) * b_to_a

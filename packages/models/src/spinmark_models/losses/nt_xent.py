@@ -6,12 +6,13 @@ Representations", 2020, arXiv:2002.05709.
 
 import math
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spinmark_models.errors import InputError
-from spinmark_models.losses.gather import gather_rows
+from spinmark_models.losses.checks import check_groups, check_pair, check_temperature
+from spinmark_models.losses.info_nce import one_positive
+from spinmark_models.losses.kernel import contrast
+from spinmark_models.losses.pairs import same_group, two_views
 
 
 def nt_xent_chance(n: int) -> float:
@@ -21,16 +22,6 @@ def nt_xent_chance(n: int) -> float:
     4.8442
     """
     return math.log(2 * n - 1)
-
-
-def _check_pair(z1_ND: Tensor, z2_ND: Tensor, temperature: float) -> None:
-    if z1_ND.ndim != 2 or z1_ND.shape != z2_ND.shape:
-        raise InputError(
-            f"The two views have shapes {tuple(z1_ND.shape)} and {tuple(z2_ND.shape)}; "
-            "both must be (pairs, features)."
-        )
-    if not temperature > 0:
-        raise InputError(f"temperature is {temperature}; it must be above 0.")
 
 
 def nt_xent(
@@ -53,23 +44,11 @@ def nt_xent(
     Raises:
         InputError: Shapes differ or the temperature is not positive.
     """
-    _check_pair(z1_ND, z2_ND, temperature)
-    n = z1_ND.shape[0]
-    all1, start = gather_rows(F.normalize(z1_ND, dim=1))
-    all2, _ = gather_rows(F.normalize(z2_ND, dim=1))
-    total = all1.shape[0]
-    keys = torch.cat([all1, all2])
-    own = torch.arange(start, start + n, device=z1_ND.device)
-    rows = torch.cat([own, own + total])
-    partners = torch.cat([own + total, own])
-    similarity = keys[rows] @ keys.T / temperature
-
-    ignore = torch.zeros_like(similarity, dtype=torch.bool)
-    if groups is not None:
-        if groups.shape != (n,):
-            raise InputError(f"groups has shape {tuple(groups.shape)}; use ({n},).")
-        everyone = gather_rows(groups)[0].repeat(2)
-        ignore = everyone[rows][:, None] == everyone[None, :]
-        ignore = ignore.scatter(1, partners[:, None], False)
-    ignore = ignore.scatter(1, rows[:, None], True)
-    return F.cross_entropy(similarity.masked_fill(ignore, -torch.inf), partners)
+    check_pair(z1_ND, z2_ND)
+    check_temperature(temperature)
+    check_groups(groups, len(z1_ND))
+    views = two_views(F.normalize(z1_ND, dim=1), F.normalize(z2_ND, dim=1))
+    ignore = None if groups is None else same_group(views, groups)
+    row_loss = one_positive(views.partner, itself_N=views.itself, ignore=ignore)
+    total = contrast(views.queries, views.keys, row_loss, scale=1 / temperature)
+    return total / len(views.queries)

@@ -6,7 +6,8 @@ The form 2 - 2 cos is that of Grill et al., "Bootstrap Your Own Latent", 2020, a
 from torch import Tensor
 from torch.nn import functional as F
 
-from spinmark_models.errors import InputError
+from spinmark_models.losses.checks import check_pair
+from spinmark_models.losses.precision import exact
 
 
 def cosine_regression(prediction_ND: Tensor, target_ND: Tensor) -> Tensor:
@@ -19,10 +20,6 @@ def cosine_regression(prediction_ND: Tensor, target_ND: Tensor) -> Tensor:
     Raises:
         InputError: The shapes differ.
     """
-    if prediction_ND.ndim != 2 or prediction_ND.shape != target_ND.shape:
-        raise InputError(
-            f"Prediction and target have shapes {tuple(prediction_ND.shape)} and "
-            f"{tuple(target_ND.shape)}; both must be (examples, features)."
-        )
-    cosine = F.cosine_similarity(prediction_ND, target_ND.detach(), dim=1)
+    check_pair(prediction_ND, target_ND)
+    cosine = F.cosine_similarity(exact(prediction_ND), exact(target_ND.detach()), dim=1)
     return (2 - 2 * cosine).mean()

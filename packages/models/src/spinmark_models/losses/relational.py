@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spinmark_models.errors import InputError
+from spinmark_models.losses.checks import check_same_rows
 from spinmark_models.losses.gather import gather_rows
+from spinmark_models.losses.precision import exact
 
 
 def _relative_distances(x_ND: Tensor) -> Tensor:
@@ -36,13 +37,7 @@ def relational_distance(student_NE: Tensor, teacher_NF: Tensor) -> Tensor:
     Raises:
         InputError: The numbers of rows differ or are below 2.
     """
-    if student_NE.ndim != 2 or teacher_NF.ndim != 2 or len(student_NE) != len(teacher_NF):
-        raise InputError(
-            f"Student and teacher have shapes {tuple(student_NE.shape)} and "
-            f"{tuple(teacher_NF.shape)}; both must be (examples, features), equally many."
-        )
-    if len(student_NE) < 2:
-        raise InputError(f"The batch has {len(student_NE)} example(s); distances need 2 or more.")
-    student, _ = gather_rows(student_NE)
-    teacher, _ = gather_rows(teacher_NF.detach())
+    check_same_rows(student_NE, teacher_NF, least=2)
+    student, _ = gather_rows(exact(student_NE))
+    teacher, _ = gather_rows(exact(teacher_NF.detach()))
     return F.huber_loss(_relative_distances(student), _relative_distances(teacher))

@@ -1,0 +1,66 @@
+"""Who is contrasted with whom: the batch's views over all processes, and rules about their pairs."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from spinmark_models.losses.gather import gather_rows
+from spinmark_models.losses.kernel import PairRule
+
+
+class Views(NamedTuple):
+    """Two views of N joints in this process, among those of all processes.
+
+    Attributes:
+        queries: This process's rows `(2N, D)`, first views and then second.
+        keys: All rows `(2T, D)`, first views of all processes and then second.
+        itself: Index of each query among the keys.
+        partner: Index of its other view.
+        pair: Which of the N pairs of this process each query belongs to.
+    """
+
+    queries: Tensor
+    keys: Tensor
+    itself: Tensor
+    partner: Tensor
+    pair: Tensor
+
+    def own(self, value_N: Tensor) -> Tensor:
+        """One value a pair of this process, as one a query `(2N,)`."""
+        return value_N[self.pair]
+
+    def everyone(self, value_N: Tensor) -> Tensor:
+        """One value a pair of this process, as one a key of all `(2T,)`."""
+        return gather_rows(value_N)[0].repeat(2)
+
+
+def two_views(a_ND: Tensor, b_ND: Tensor) -> Views:
+    """Lays out both views of a batch, gathered over processes with gradient.
+
+    Args:
+        a_ND: First views, as they are to be compared.
+        b_ND: Second views.
+    """
+    n = len(a_ND)
+    all_a, start = gather_rows(a_ND)
+    all_b, _ = gather_rows(b_ND)
+    total = len(all_a)
+    own = torch.arange(start, start + n, device=a_ND.device)
+    return Views(
+        queries=torch.cat([a_ND, b_ND]),
+        keys=torch.cat([all_a, all_b]),
+        itself=torch.cat([own, own + total]),
+        partner=torch.cat([own + total, own]),
+        pair=torch.arange(n, device=a_ND.device).repeat(2),
+    )
+
+
+def same_group(views: Views, groups_N: Tensor) -> PairRule:
+    """True where query and key are of one group."""
+    own, everyone = views.own(groups_N), views.everyone(groups_N)
+
+    def rule(rows: slice) -> Tensor:
+        return own[rows, None] == everyone[None, :]
+
+    return rule

@@ -1,0 +1,74 @@
+"""SupCon: contrast where all examples of a label are positives.
+
+Khosla et al., "Supervised Contrastive Learning", 2020, arXiv:2004.11362; the form with the sum over
+positives outside the logarithm, without the factor temperature / base temperature.
+"""
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+from torch.nn import functional as F
+
+from spinmark_models.losses.checks import check_groups, check_rows, check_temperature
+from spinmark_models.losses.gather import gather_rows, is_distributed
+from spinmark_models.losses.info_nce import weighted
+from spinmark_models.losses.kernel import contrast
+
+
+def sup_con(
+    z_ND: Tensor,
+    labels_N: Tensor,
+    temperature: float = 0.1,
+    *,
+    subjects: Tensor | None = None,
+) -> Tensor:
+    """The mean over anchors of the mean over their positives of the cross-entropy.
+
+    Args:
+        z_ND: Embeddings; normalised here. Several views of an example are several rows.
+        labels_N: Integers; equal ones are positives of each other, a negative one is no label.
+        temperature: Divides the cosines.
+        subjects: Integers `(N,)`; rows of one subject with different labels ignore each other.
+
+    Returns:
+        A scalar. Anchors without a positive are left out of the mean; 0 if there is no other anchor.
+
+    Raises:
+        InputError: The shapes do not fit or the temperature is not positive.
+    """
+    check_rows(z_ND)
+    check_temperature(temperature)
+    check_groups(labels_N, len(z_ND), "labels")
+    check_groups(subjects, len(z_ND), "subjects")
+    z = F.normalize(z_ND, dim=1)
+    keys, start = gather_rows(z)
+    labels, _ = gather_rows(labels_N)
+    owners = None if subjects is None else gather_rows(subjects)[0]
+    columns = torch.arange(len(keys), device=z.device)
+
+    def others(rows: slice) -> Tensor:
+        itself = columns[start : start + len(z)][rows]
+        return columns[None, :] != itself[:, None]
+
+    def same_label(rows: slice) -> Tensor:
+        own = labels_N[rows, None]
+        return (own == labels[None, :]) & (own >= 0) & others(rows)
+
+    def positives(rows: slice) -> Tensor:
+        same = same_label(rows).to(z.dtype)
+        return same / same.sum(dim=1, keepdim=True).clamp_min(1)
+
+    def candidates(rows: slice) -> Tensor:
+        kept = others(rows)
+        if subjects is not None and owners is not None:
+            kept &= (subjects[rows, None] != owners[None, :]) | same_label(rows)
+        return kept
+
+    # How often each label occurs says which anchors have a positive, without any N x N.
+    _, place, counts = torch.unique(labels, return_inverse=True, return_counts=True)
+    often = counts[place] > 1
+    anchors = (often & (labels >= 0)).sum()
+    # Every process returns the mean of its own rows' share, which averages to the whole's mean.
+    share = (dist.get_world_size() if is_distributed() else 1) / anchors.clamp_min(1)
+    row_weight = share.to(torch.float32).expand(len(z))
+    return contrast(z, keys, weighted(positives, candidates, row_weight), scale=1 / temperature)

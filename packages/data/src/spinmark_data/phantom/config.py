@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
+from spinmark_data.cluster_config import ClusterConfig
 from spinmark_data.errors import InputError
 
 VISIT_MONTHS = {
@@ -102,7 +103,8 @@ class PhantomConfig:
             only for those that are scored; about 20 ms each.
         write_labels: Write the true label map of every scan under truth/labels.
         coarse_grid: Accept a grid on which cartilage cannot be seen, to test layouts quickly.
-        workers: Processes that render scans; the result does not depend on it.
+        workers: Dask workers that render scans, a person at a time; the result does not depend on it.
+        cluster: Where they run.
     """
 
     name: str = "custom"
@@ -148,6 +150,7 @@ class PhantomConfig:
     write_labels: bool = True
     coarse_grid: bool = False
     workers: int = 2
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
 
     def __post_init__(self) -> None:
         """Check every field.

@@ -1,10 +1,9 @@
 """The scans of a phantom: which are made, on which machine, and their rendering in parallel."""
 
 import datetime
-import multiprocessing
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from spinmark_data.cluster import run_tasks
+from spinmark_data.errors import InputError
 from spinmark_data.phantom.artefacts import Artefacts, draw
 from spinmark_data.phantom.config import VISIT_MONTHS, PhantomConfig
 from spinmark_data.phantom.outcomes import Outcomes
@@ -306,7 +307,7 @@ def render_all(
     out: Path,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Render every planned scan into `out/release`, in `config.workers` processes.
+    """Render every planned scan into `out/release`, a task a person, on Dask workers.
 
     Args:
         population: People and knees at enrolment.
@@ -314,6 +315,9 @@ def render_all(
         config: Parameters of the cohort.
         out: Folder of release and truth.
         progress: Called with the scans done and their number.
+
+    Raises:
+        InputError: The cluster cannot be reached, or a person's scans kept killing their workers.
     """
     grids = grids_of(config)
     done = 0
@@ -333,22 +337,23 @@ def grids_of(config: PhantomConfig) -> dict[str, Grid]:
 def _run(
     people: list[list[Scan]], grids: Mapping[str, Grid], config: PhantomConfig, out: Path
 ) -> Iterator[int]:
-    if config.workers == 1 or len(people) < 2:
-        for scans in people:
-            yield _render_person(scans, grids, config.nuisance, out, config.write_labels)
-        return
-    # Not fork: the caller may hold threads (a progress bar, BLAS), which a fork would break.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(config.workers, len(people)), mp_context=context) as pool:
-        jobs = [
-            pool.submit(_render_person, scans, grids, config.nuisance, out, config.write_labels)
-            for scans in people
-        ]
-        try:
-            for job in jobs:
-                yield job.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    # Workers may run in another folder.
+    render = partial(
+        _render_person,
+        grids=grids,
+        nuisance=config.nuisance,
+        out=out.absolute(),
+        labels=config.write_labels,
+    )
+    workers = min(config.workers, len(people))
+    yield from run_tasks(render, people, cluster=config.cluster, workers=workers, lost=_lost)
+
+
+def _lost(scans: list[Scan]) -> int:
+    raise InputError(
+        f"Rendering person {scans[0].subject_id} kept killing its worker; give workers more memory, or "
+        "lower --workers."
+    )
 
 
 def _identity(scan: Scan, style: ScannerStyle) -> "SeriesIdentity":

@@ -150,3 +150,23 @@ def test_t2_of_the_cohort_is_the_truths(made: tuple[Path, pd.DataFrame, Cohort])
     for tissue, values in found.items():
         assert len(values) > 20
         assert np.median(values) == pytest.approx(WATER[tissue].t2_ms, rel=0.08), tissue
+
+
+def test_an_nda_package_of_several_sequences_gives_the_same_scans(
+    made: tuple[Path, pd.DataFrame, Cohort], tmp_path: Path
+) -> None:
+    _, _, plain = made
+    write_phantom(CONFIG.plain(layout="nda"), tmp_path)
+    ingest(tmp_path / "release", tmp_path / "cohort", IngestConfig(workers=1))
+    packed = Cohort.open(tmp_path / "cohort")
+    assert set(packed.sequences) == set(plain.sequences) == set(SEQUENCES)
+    key = ["subject_id", "laterality", "visit", "rank"]
+    for sequence in plain.sequences:
+        ours, theirs = (c.scans(sequence).sort_values(key) for c in (packed, plain))
+        assert len(theirs)
+        assert ours[key].values.tolist() == theirs[key].values.tolist()
+        np.testing.assert_array_equal(
+            packed.read(sequence, ours.index.to_numpy()),
+            plain.read(sequence, theirs.index.to_numpy()),
+            strict=True,
+        )

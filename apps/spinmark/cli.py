@@ -77,7 +77,8 @@ def _bare_flags(config_class: type[Any], words: Sequence[str]) -> list[str]:
     hints = get_type_hints(config_class)
     flags = {f"--{field.name}" for field in fields(config_class) if hints[field.name] is bool}
     full: list[str] = []
-    for word, following in zip(words, [*words[1:], "--"], strict=True):
+    # The last word, if there is one, is followed by the end.
+    for word, following in zip(words, [*words, "--"][1:], strict=True):
         full.append(word)
         if word in flags and following.startswith("-"):
             full.append("true")

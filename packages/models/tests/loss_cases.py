@@ -11,11 +11,42 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from spinmark_models.losses.adversarial import domain_adversarial
+from spinmark_models.losses.barlow_twins import barlow_twins
+from spinmark_models.losses.byol import byol
+from spinmark_models.losses.cka import cka_loss, debiased_cka_loss
 from spinmark_models.losses.clip import clip_loss
+from spinmark_models.losses.crd import crd
+from spinmark_models.losses.debiased import debiased
+from spinmark_models.losses.decoupled import decoupled
+from spinmark_models.losses.dino import dino
+from spinmark_models.losses.hard_negative import hard_negative
+from spinmark_models.losses.independence import conditional_independence
+from spinmark_models.losses.kd import kd
+from spinmark_models.losses.koleo import koleo
+from spinmark_models.losses.metadata import metadata_enhanced
+from spinmark_models.losses.mochi import mochi
+from spinmark_models.losses.moco import moco, moco_v3
+from spinmark_models.losses.negative_queue import NegativeQueue
 from spinmark_models.losses.nt_xent import nt_xent
+from spinmark_models.losses.pkt import pkt
+from spinmark_models.losses.rank_n_contrast import rank_n_contrast, rank_n_contrast_censored
 from spinmark_models.losses.regression import cosine_regression
 from spinmark_models.losses.relational import relational_distance
+from spinmark_models.losses.relational_angle import relational_angle
+from spinmark_models.losses.ring import ring
+from spinmark_models.losses.semi_hard import semi_hard
+from spinmark_models.losses.siglip import siglip
+from spinmark_models.losses.similarity_preserving import similarity_preserving
+from spinmark_models.losses.simsiam import simsiam
 from spinmark_models.losses.sup_con import sup_con
+from spinmark_models.losses.swav import swav
+from spinmark_models.losses.tabular_similarity import tabular_similarity
+from spinmark_models.losses.vicreg import vicreg
+from spinmark_models.losses.vid import vid
+from spinmark_models.losses.vime import vime
+from spinmark_models.losses.w_mse import w_mse
+from spinmark_models.losses.y_aware import y_aware
 
 
 class Inputs(NamedTuple):
@@ -61,6 +92,54 @@ def inputs(n: int = 8, d: int = 5, seed: int = 0, dtype: torch.dtype = torch.flo
     ).to(dtype)
 
 
+def table(x: Inputs) -> tuple[Tensor, Tensor, Tensor]:
+    """A small clinical table with gaps, the ranges of its columns and which of them are names."""
+    label = x.label.double().masked_fill(x.label < 0, torch.nan)
+    columns = torch.stack([x.value, label, x.event.double()], dim=1)
+    return columns, torch.tensor([4.0, 2.0, 1.0]), torch.tensor([False, False, True])
+
+
+def tabular(x: Inputs, temperature: float, top_k: int | None) -> Tensor:
+    """`tabular_similarity` on that table."""
+    rows, ranges, nominal = table(x)
+    return tabular_similarity(
+        x.a, x.b, rows, ranges, temperature, nominal=nominal, top_k=top_k, groups=x.subject
+    )
+
+
+def queue_for(x: Inputs, size: int = 12) -> NegativeQueue:
+    """A full queue whose keys are the same in every process."""
+    d = x.a.shape[1]
+    queue = NegativeQueue(size, d).to(x.a.dtype)
+    rows = torch.randn(size, d, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    groups = torch.arange(size) % 5 - 1
+    queue.load_state_dict(
+        {"rows": rows / rows.norm(dim=1, keepdim=True), "groups": groups, "put": torch.tensor(size)}
+    )
+    return queue
+
+
+def momentum_keys(x: Inputs) -> tuple[Tensor, Tensor]:
+    """Two keys of each example, apart from what gets a gradient."""
+    d = x.a.shape[1]
+    return x.teacher[:, :d], x.teacher[:, -d:]
+
+
+def mix(x: Inputs, temperature: float, queued: bool = False) -> Tensor:
+    """`mochi` with the draws of one seed."""
+    return mochi(
+        x.a,
+        x.b,
+        temperature,
+        queue=queue_for(x) if queued else None,
+        hardest=6,
+        mixed=5,
+        with_query=4,
+        generator=torch.Generator().manual_seed(1),
+        groups=x.subject,
+    )
+
+
 @dataclass(frozen=True)
 class Case:
     """How a loss is called, and what it promises.
@@ -86,10 +165,78 @@ class Case:
     smooth: bool = True
 
 
+def teachers(x: Inputs) -> tuple[Tensor, Tensor]:
+    """What a teacher says of both views, as wide as `a` and `b`."""
+    return x.teacher[:, :-2], x.teacher[:, 2:]
+
+
+def linear(z: Tensor) -> Tensor:
+    """A fixed classifier of three domains."""
+    return z @ torch.linspace(-1, 1, 3 * z.shape[1], dtype=z.dtype).view(-1, 3)
+
+
+def residual(x: Inputs) -> Tensor:
+    """What is left of the label where all four of its values are equally likely."""
+    return torch.nn.functional.one_hot(x.label + 1, 4) - 0.25
+
+
+def cells(x: Inputs) -> Tensor:
+    """`vime` of a table whose rows have different numbers of cells."""
+    target = x.teacher[:, : x.b.shape[1]]
+    return vime(
+        x.a,
+        target > 0.3,
+        torch.nn.functional.huber_loss(x.b, target.to(x.b.dtype), reduction="none"),
+        visible_NP=target < x.value[:, None],
+        observed_NP=target < 1,
+        alpha=0.7,
+    )
+
+
 CASES: dict[str, Case] = {
     "nt_xent": Case(
         lambda x: nt_xent(x.a, x.b, 0.2, x.subject),
         tight=lambda x: nt_xent(x.a, x.b, 0.01),
+        scales=("a", "b"),
+    ),
+    "decoupled": Case(
+        lambda x: decoupled(x.a, x.b, 0.2, groups=x.subject),
+        tight=lambda x: decoupled(x.a, x.b, 0.01, sigma=0.5),
+        scales=("a", "b"),
+    ),
+    "debiased": Case(
+        lambda x: debiased(x.a, x.b, 0.5, groups=x.subject),
+        tight=lambda x: debiased(x.a, x.b, 0.01),
+        scales=("a", "b"),
+    ),
+    "hard_negative": Case(
+        lambda x: hard_negative(x.a, x.b, 0.5, groups=x.subject),
+        tight=lambda x: hard_negative(x.a, x.b, 0.01),
+        scales=("a", "b"),
+    ),
+    # The draws go by row, and weights of mixtures are not differentiated.
+    "mochi": Case(
+        lambda x: mix(x, 0.2),
+        tight=lambda x: mix(x, 0.01),
+        ordered=True,
+        scales=("a", "b"),
+        smooth=False,
+    ),
+    "ring": Case(
+        lambda x: ring(x.a, x.b, 0.2, inner=0.1, outer=0.5, groups=x.subject),
+        tight=lambda x: ring(x.a, x.b, 0.01),
+        scales=("a", "b"),
+    ),
+    "semi_hard": Case(lambda x: semi_hard(x.a, x.b, groups=x.subject), scales=("a", "b")),
+    "moco": Case(
+        lambda x: moco(x.a, x.b.detach(), queue_for(x), 0.2, x.subject),
+        tight=lambda x: moco(x.a, x.b.detach(), queue_for(x), 0.01),
+        learns=("a",),
+        scales=("a", "b"),
+    ),
+    "moco_v3": Case(
+        lambda x: moco_v3(x.a, x.b, *momentum_keys(x), 0.2, x.subject),
+        tight=lambda x: moco_v3(x.a, x.b, *momentum_keys(x), 0.01),
         scales=("a", "b"),
     ),
     "sup_con": Case(
@@ -98,11 +245,83 @@ CASES: dict[str, Case] = {
         learns=("a",),
         scales=("a",),
     ),
+    "rank_n_contrast": Case(
+        lambda x: rank_n_contrast(x.a, x.value),
+        tight=lambda x: rank_n_contrast(x.a, x.value, 0.01),
+        learns=("a",),
+        least=2,
+    ),
+    "rank_n_contrast_censored": Case(
+        lambda x: rank_n_contrast_censored(x.a, x.value, x.event),
+        tight=lambda x: rank_n_contrast_censored(x.a, x.value, x.event, 0.01),
+        learns=("a",),
+        least=2,
+    ),
+    "y_aware": Case(
+        lambda x: y_aware(x.a, x.b, x.value, 0.2, bandwidth=1.5, groups=x.subject),
+        tight=lambda x: y_aware(x.a, x.b, x.value, 0.01),
+        scales=("a", "b"),
+    ),
+    "tabular_similarity": Case(
+        lambda x: tabular(x, 0.2, 2),
+        tight=lambda x: tabular(x, 0.01, None),
+        scales=("a", "b"),
+    ),
+    "metadata_enhanced": Case(
+        lambda x: metadata_enhanced(x.a, x.b, x.subject, x.label % 2, 200 * x.value, 0.2),
+        tight=lambda x: metadata_enhanced(x.a, x.b, x.subject, x.label % 2, 200 * x.value, 0.01),
+        scales=("a", "b"),
+    ),
     "clip": Case(
         lambda x: clip_loss(x.a, x.b, 0.2, lam=0.3, groups=x.subject),
         tight=lambda x: clip_loss(x.a, x.b, 0.01),
         scales=("a", "b"),
     ),
+    "siglip": Case(
+        lambda x: siglip(x.a, x.b, groups=x.subject),
+        tight=lambda x: siglip(x.a, x.b, 100.0, -50.0),
+        scales=("a", "b"),
+    ),
     "cosine": Case(lambda x: cosine_regression(x.a, x.b), learns=("a",), scales=("a", "b")),
     "rkd_distance": Case(lambda x: relational_distance(x.a, x.teacher), learns=("a",), least=2),
+    "byol": Case(lambda x: byol(x.a, x.b, *teachers(x)), scales=("a", "b")),
+    "simsiam": Case(lambda x: simsiam(x.a, x.b, *teachers(x)), scales=("a", "b")),
+    "barlow_twins": Case(lambda x: barlow_twins(x.a, x.b), least=2),
+    "vicreg": Case(lambda x: vicreg(x.a, x.b), least=2),
+    "w_mse": Case(lambda x: w_mse(x.a, x.b), least=2),
+    # The assignments depend on the scores and get no gradient, so differences do not apply.
+    "swav": Case(
+        lambda x: swav(x.a, x.b), tight=lambda x: swav(x.a, x.b, 0.01, epsilon=0.01), smooth=False
+    ),
+    "dino": Case(
+        lambda x: dino([x.a, x.b], teachers(x), x.teacher[0, :-2] * 0),
+        tight=lambda x: dino([x.a, x.b], teachers(x), x.teacher[0, :-2] * 0, 0.01, 0.01),
+    ),
+    "koleo": Case(lambda x: koleo(x.a, x.subject), learns=("a",), scales=("a",), least=2),
+    "kd": Case(
+        lambda x: kd(x.a, x.teacher[:, :-2]),
+        tight=lambda x: kd(x.a, x.teacher[:, :-2], 0.01),
+        learns=("a",),
+    ),
+    "crd": Case(
+        lambda x: crd(x.a, x.b, 0.2, log_mean=0.3, groups=x.subject),
+        tight=lambda x: crd(x.a, x.b, 0.01),
+        scales=("a", "b"),
+    ),
+    "rkd_angle": Case(lambda x: relational_angle(x.a, x.teacher), learns=("a",), least=3),
+    "cka": Case(lambda x: cka_loss(x.a, x.teacher), learns=("a",), least=2),
+    "cka_debiased": Case(lambda x: debiased_cka_loss(x.a, x.teacher), learns=("a",), least=4),
+    "pkt": Case(lambda x: pkt(x.a, x.teacher), learns=("a",), scales=("a",), least=2),
+    "similarity_preserving": Case(lambda x: similarity_preserving(x.a, x.teacher), learns=("a",)),
+    "vid": Case(lambda x: vid(x.a, x.teacher[:, :-2], x.teacher[0, 2:] * 0 + 0.7), learns=("a",)),
+    # The gradient is reversed, so differences do not apply.
+    "domain_adversarial": Case(
+        lambda x: domain_adversarial(x.a, x.label, linear, 0.7), learns=("a",), smooth=False
+    ),
+    "conditional_independence": Case(
+        lambda x: conditional_independence(x.a, residual(x), x.label, bandwidth=1.5),
+        learns=("a",),
+        least=4,
+    ),
+    "vime": Case(cells),
 }

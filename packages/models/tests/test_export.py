@@ -7,11 +7,13 @@ import torch
 
 from spinmark_models.clinical import ClinicalEncoder
 from spinmark_models.config import ClinicalEncoderConfig, EncoderConfig, IntensityRule
-from spinmark_models.encoders import ImageEncoder, build_encoder
+from spinmark_models.encoders import ENCODERS, ImageEncoder, build_encoder
 from spinmark_models.errors import InputError
 from spinmark_models.export import load_clinical, load_encoder, save_clinical, save_encoder
 from spinmark_models.intensity import as_rule, intensity_window, normalise_intensity
 from spinmark_models.tables import TableSchema
+
+from .encoder_cases import GRID, SMALL, small, volumes
 
 CONFIG = EncoderConfig(widths=(4, 8), embedding=6)
 
@@ -37,10 +39,52 @@ def test_a_loaded_encoder_gives_the_same_embedding(tmp_path: Path) -> None:
     x = torch.randn(2, 1, 4, 8, 8)
     assert torch.equal(encoder.eval()(x).embedding, loaded(x).embedding)
     assert spec.weights_sha256 == digest
-    assert spec.config == CONFIG
+    assert spec.config == loaded.config == encoder.config
     assert spec.spacing_mm == (3.5, 1.5, 1.5)
     assert spec.intensity == IntensityRule(low=2.0)
     assert spec.extra == {"objective": "ssl"}
+
+
+@pytest.mark.parametrize("name", list(ENCODERS))
+def test_every_encoder_survives_a_round_trip(name: str, tmp_path: Path) -> None:
+    encoder = small(name)
+    encoder.train()(volumes(2, 1, *GRID))  # Statistics of a batch normalisation are kept too.
+    save_encoder(
+        tmp_path,
+        encoder,
+        config=SMALL[name],
+        input_shape=GRID,
+        spacing_mm=(1.0, 1.0, 1.0),
+        intensity={},
+    )
+    loaded, spec = load_encoder(tmp_path)
+    x = volumes(2, 1, *GRID, seed=2)
+    one, two = encoder.eval()(x), loaded(x)
+    assert torch.equal(one.embedding, two.embedding)
+    assert all(torch.equal(a, b) for a, b in zip(one.pyramid, two.pyramid, strict=True))
+    assert spec.config == loaded.config == encoder.config
+    assert (loaded.strides, loaded.channels) == (encoder.strides, encoder.channels)
+
+
+def test_a_page_of_release_0_1_is_read(tmp_path: Path) -> None:
+    encoder, _ = write(tmp_path)
+    path = tmp_path / "encoder.json"
+    page = json.loads(path.read_text())
+    page["config"] = {
+        "name": "residual3d",
+        "widths": [4, 8],
+        "patch": [2, 4, 4],
+        "stem_kernel": [1, 3, 3],
+        "embedding": 6,
+        "norm": "group",
+        "groups": 8,
+        "in_channels": 1,
+    }
+    path.write_text(json.dumps(page))
+    loaded, spec = load_encoder(tmp_path)
+    x = torch.randn(2, 1, 4, 8, 8)
+    assert torch.equal(encoder.eval()(x).embedding, loaded(x).embedding)
+    assert spec.config == encoder.config
 
 
 def test_the_same_weights_make_the_same_bytes(tmp_path: Path) -> None:
@@ -71,6 +115,10 @@ def test_damage_is_explained(tmp_path: Path) -> None:
     refused("damaged")
     page.write_text(json.dumps({**raw, "config": {**raw["config"], "embedding": 7}}))
     refused("does not fit")
+    page.write_text(json.dumps({**raw, "config": {**raw["config"], "depth": 3}}))
+    refused("names no encoder: encoder depth is 3, which residual3d does not use")
+    page.write_text(json.dumps({**raw, "config": {**raw["config"], "widths": ["a"]}}))
+    refused("names no encoder")
     weights.write_bytes(good_weights[:100])
     refused("cannot be read")
     weights.write_bytes(good_weights[:-1] + bytes([good_weights[-1] ^ 1]))

@@ -1,6 +1,7 @@
 """The contrastive kernel: blocks against the whole, gradients, memory and what it refuses."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from spinmark_models.errors import InputError
 from spinmark_models.losses.info_nce import one_positive, shifted_softmax_, weighted
@@ -128,9 +130,106 @@ def test_autocast_does_not_reach_inside() -> None:
         assert torch.equal(contrast(q, k, row_loss, scale=100.0), plain)
 
 
+def test_a_second_derivative_is_refused() -> None:
+    q, k = (x.requires_grad_() for x in rows(4, 5))
+    loss = contrast(q, k, one_positive(torch.arange(4)))
+    (slope,) = torch.autograd.grad(loss.square(), q, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+def test_a_learnt_scale_of_any_shape_gets_a_gradient_of_that_shape(shape: tuple[int, ...]) -> None:
+    q, k = rows(4, 5)
+    scale = torch.full(shape, 3.0, requires_grad=True)
+    bias = torch.zeros(shape, requires_grad=True)
+    contrast(q, k, one_positive(torch.arange(4)), scale=scale, bias=bias).backward()  # type: ignore[no-untyped-call]
+    step = 1e-6
+    ends = [contrast(q, k, one_positive(torch.arange(4)), scale=3 + h) for h in (step, -step)]
+    assert scale.grad is not None
+    assert scale.grad.shape == shape
+    assert float(scale.grad) == pytest.approx(float(ends[0] - ends[1]) / (2 * step), rel=1e-5)
+    assert bias.grad is not None
+    assert bias.grad.shape == shape
+
+
+def test_a_learnt_scale_is_the_same_under_autocast() -> None:
+    q, k = (x.float() for x in rows(16, 16, d=64))
+    found = []
+    for on in (False, True):
+        scale = torch.tensor(30.0, requires_grad=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=on):
+            contrast(q, k, one_positive(torch.arange(16)), scale=scale).backward()  # type: ignore[no-untyped-call]
+        found.append(scale.grad)
+    assert torch.equal(found[0], found[1])
+
+
+def test_short_floats_are_rounded_as_inputs_and_nowhere_else() -> None:
+    q, k = (x.bfloat16().requires_grad_() for x in rows(60, 70, d=32))
+    row_loss = one_positive(torch.arange(60))
+    loss = contrast(q, k, row_loss, scale=100.0, block_rows=16)
+    found = torch.autograd.grad(loss, (q, k))
+    wide = [x.detach().double().requires_grad_() for x in (q, k)]
+    expected = contrast(*wide, row_loss, scale=100.0)
+    torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=1e-5)
+    for got, want in zip(found, torch.autograd.grad(expected, wide), strict=True):
+        assert got.dtype == torch.bfloat16
+        # Half a unit in the last of 8 bits.
+        torch.testing.assert_close(got.double(), want, rtol=2**-8, atol=1e-4)
+
+
+def test_rows_of_two_dtypes_meet_in_the_longer_one() -> None:
+    q, k = rows(6, 7)
+    short = q.bfloat16().requires_grad_()
+    row_loss = one_positive(torch.arange(6))
+    loss = contrast(short, k, row_loss)
+    assert loss.dtype == torch.float64
+    torch.testing.assert_close(loss, contrast(short.detach().double(), k, row_loss))
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert short.grad is not None
+    assert short.grad.dtype == torch.bfloat16
+
+
+def test_many_blocks_add_up_as_exactly_as_one() -> None:
+    q, k = rows(1500, 40, d=16)
+    row_loss = one_positive(torch.arange(1500) % 40)
+    exact = contrast(q, k.requires_grad_(), row_loss, scale=20.0)
+    (want,) = torch.autograd.grad(exact, k)
+    short = k.detach().float().requires_grad_()
+    loss = contrast(q.float(), short, row_loss, scale=20.0, block_rows=1)
+    (got,) = torch.autograd.grad(loss, short)
+    assert float((got.double() - want).norm() / want.norm()) < 2e-6
+    assert float(loss.detach()) == pytest.approx(float(exact.detach()), rel=2e-6)
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the bytes of the largest tensor that torch made."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in made if isinstance(made, tuple | list) else (made,):
+            if isinstance(tensor, Tensor):
+                self.bytes = max(self.bytes, tensor.untyped_storage().nbytes())
+        return made
+
+
+def test_no_tensor_grows_with_the_square_of_the_batch() -> None:
+    q = rows(6000, 1, d=8)[0].float().requires_grad_()
+    partner = torch.arange(6000).roll(3000)
+    with Largest() as largest:
+        loss = contrast(q, q, one_positive(partner, itself_N=torch.arange(6000)), scale=10.0)
+        loss.backward()  # type: ignore[no-untyped-call]
+    # A block has 2^20 numbers of 4 bytes; the whole would have 36 million.
+    assert largest.bytes <= 2 * 4 * 2**20
+
+
 @pytest.mark.parametrize(("q", "k"), [((3, 4), (3, 5)), ((3,), (3, 4)), ((0, 4), (3, 4))])
 def test_rows_that_do_not_fit_are_refused(q: tuple[int, ...], k: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match="Queries and keys have shapes"):
         contrast(torch.zeros(q), torch.zeros(k), one_positive(torch.zeros(3, dtype=torch.long)))
     with pytest.raises(InputError, match="block_rows is 0"):
         contrast(torch.zeros(2, 2), torch.zeros(2, 2), one_positive(torch.arange(2)), block_rows=0)
+    with pytest.raises(InputError, match=r"shape \(2,\); use one number"):
+        contrast(*rows(2, 2), one_positive(torch.arange(2)), scale=torch.ones(2))

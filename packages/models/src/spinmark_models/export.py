@@ -11,9 +11,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from spinmark_models.clinical import ClinicalEncoder
+from spinmark_models.clinical import TabularEncoder, build_clinical_encoder
 from spinmark_models.config import ClinicalEncoderConfig, EncoderConfig, IntensityRule
 from spinmark_models.encoders import ImageEncoder, Shape3, build_encoder
+from spinmark_models.encoders.settings import as_tuples, resolve
 from spinmark_models.errors import InputError
 from spinmark_models.intensity import as_rule
 from spinmark_models.tables import TableSchema
@@ -21,6 +22,10 @@ from spinmark_models.tables import TableSchema
 ENCODER_SCHEMA = "spinmark/encoder"
 CLINICAL_SCHEMA = "spinmark/clinical-encoder"
 VERSION = 1
+# What every page of version 1 says of an encoder; fields that came later are None where absent.
+_FIRST_FIELDS = frozenset(
+    ("name", "widths", "patch", "stem_kernel", "embedding", "norm", "groups", "in_channels")
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +111,7 @@ def save_encoder(
     Args:
         folder: Made if absent.
         encoder: The encoder.
-        config: Its architecture.
+        config: Its architecture; fields left at None are written with the encoder's own values.
         input_shape: Grid (z, y, x).
         spacing_mm: Voxel spacing (z, y, x) in millimetres.
         intensity: The intensity rule it was trained with.
@@ -120,7 +125,8 @@ def save_encoder(
     """
     page = {
         "schema": ENCODER_SCHEMA,
-        "config": asdict(config),
+        # Every value and not only those that were set: another release may have other ones of its own.
+        "config": asdict(resolve(config)),
         "input_shape": [int(s) for s in input_shape],
         "spacing_mm": [float(s) for s in spacing_mm],
         "intensity": asdict(as_rule(intensity)),
@@ -139,26 +145,34 @@ def load_encoder(folder: Path) -> tuple[ImageEncoder, EncoderSpec]:
     page = _read_page(folder, "encoder.json", ENCODER_SCHEMA)
     try:
         raw = page["config"]
-        triples = {k: tuple(raw[k]) for k in ("widths", "patch", "stem_kernel")}
+        absent = sorted(_FIRST_FIELDS - set(raw))
+        if absent:
+            raise KeyError(absent[0])
+        config = EncoderConfig(**{k: as_tuples(v) for k, v in raw.items()})
         z, y, x = (int(s) for s in page["input_shape"])
         dz, dy, dx = (float(s) for s in page["spacing_mm"])
         spec = EncoderSpec(
-            config=EncoderConfig(**{**raw, **triples}),
+            config=config,
             input_shape=(z, y, x),
             spacing_mm=(dz, dy, dx),
             intensity=as_rule(page["intensity"]),
             weights_sha256=str(page["weights_sha256"]),
             extra=dict(page["extra"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{folder / 'encoder.json'} is damaged: {error!r}.") from error
-    encoder = build_encoder(spec.config, spec.input_shape)
+    try:
+        encoder = build_encoder(spec.config, spec.input_shape)
+    except (InputError, TypeError) as error:
+        raise InputError(f"{folder / 'encoder.json'} names no encoder: {error}") from error
     _load_weights(folder, encoder, spec.weights_sha256)
     return encoder.eval(), spec
 
 
-def save_clinical(folder: Path, encoder: ClinicalEncoder) -> str:
+def save_clinical(folder: Path, encoder: TabularEncoder) -> str:
     """Writes a clinical encoder: `model.safetensors` and `clinical.json` with its table schema.
+
+    The schema tells of training rows by quantiles and shares of each column, and holds no row.
 
     Returns:
         The sha256 of the weights' file.
@@ -171,7 +185,7 @@ def save_clinical(folder: Path, encoder: ClinicalEncoder) -> str:
     return _write(Path(folder), encoder, "clinical.json", page)
 
 
-def load_clinical(folder: Path) -> ClinicalEncoder:
+def load_clinical(folder: Path) -> TabularEncoder:
     """Reads what `save_clinical` wrote; the encoder is in evaluation mode.
 
     Raises:
@@ -184,6 +198,6 @@ def load_clinical(folder: Path) -> ClinicalEncoder:
         config = ClinicalEncoderConfig(**page["config"])
     except (KeyError, TypeError) as error:
         raise InputError(f"{folder / 'clinical.json'} is damaged: {error!r}.") from error
-    encoder = ClinicalEncoder(schema, config)
+    encoder = build_clinical_encoder(schema, config)
     _load_weights(folder, encoder, page.get("weights_sha256"))
     return encoder.eval()

@@ -163,6 +163,8 @@ class TeacherConfig:
         roles: Roles of the variables it sees. Structure (radiographic readings) is off: the aim is to
             learn without it.
         encoder: The network.
+        scaling: How numbers are scaled: `standard` by their standard deviation, `robust` by their
+            interquartile range.
         steps: Optimiser steps.
         rows: Table rows in a step.
         lr: Highest learning rate.
@@ -171,6 +173,7 @@ class TeacherConfig:
 
     roles: tuple[str, ...] = ("demographic", "symptom", "function")
     encoder: ClinicalEncoderConfig = field(default_factory=ClinicalEncoderConfig)
+    scaling: Literal["standard", "robust"] = "standard"
     steps: int = 600
     rows: int = 256
     lr: float = 3e-3

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from spinmark_data.errors import InputError as DataInputError
 from spinmark_data.features import ClinicalTable, clinical_features
-from spinmark_models.clinical import ClinicalEncoder
+from spinmark_models.clinical import TabularEncoder, build_clinical_encoder
 from spinmark_models.errors import InputError as ModelInputError
 from spinmark_models.export import load_clinical, save_clinical
 from spinmark_models.tables import EncodedTable, TableSchema
@@ -41,7 +41,7 @@ class Teacher:
         roles: Roles of the variables it takes.
     """
 
-    encoder: ClinicalEncoder
+    encoder: TabularEncoder
     subjects: tuple[str, ...]
     mean: npt.NDArray[np.float64]
     sd: npt.NDArray[np.float64]
@@ -87,7 +87,7 @@ def fit_encoder(
     seed: int,
     *,
     progress: Progress | None = None,
-) -> ClinicalEncoder:
+) -> TabularEncoder:
     """Fit a clinical encoder by hiding cells and reconstructing them.
 
     Args:
@@ -110,10 +110,17 @@ def fit_encoder(
     values, names = _arrays(table)
     try:
         kinds = [str(kind) for kind in table.dictionary["kind"]]
-        schema = TableSchema.fit(values, names, kinds)
+        groups = table.dictionary.get("role")
+        schema = TableSchema.fit(
+            values,
+            names,
+            kinds,
+            groups=None if groups is None else [str(group) for group in groups],
+            scaling=config.scaling,
+        )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            encoder = ClinicalEncoder(schema, config.encoder)
+            encoder = build_clinical_encoder(schema, config.encoder)
             _descend(encoder, schema.encode(values, names), config, seed, progress)
     except ModelInputError as error:
         raise InputError(f"teacher: {error}") from None
@@ -121,7 +128,7 @@ def fit_encoder(
 
 
 def _descend(
-    encoder: ClinicalEncoder,
+    encoder: TabularEncoder,
     rows: EncodedTable,
     config: TeacherConfig,
     seed: int,
@@ -140,7 +147,7 @@ def _descend(
     encoder.train()
     for step in range(config.steps):
         chosen = torch.randperm(count, generator=generator)[: config.rows]
-        loss = encoder.reconstruction_loss(rows.rows(chosen), generator)
+        loss = encoder.pretext_loss(rows.rows(chosen), generator)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -151,7 +158,7 @@ def _descend(
 
 @torch.no_grad()
 def reconstruction(
-    encoder: ClinicalEncoder, fitted: ClinicalTable, held_out: ClinicalTable, seed: int
+    encoder: TabularEncoder, fitted: ClinicalTable, held_out: ClinicalTable, seed: int
 ) -> tuple[float, float]:
     """Return how badly hidden cells of held-out rows are reconstructed, and by a constant a column.
 

@@ -51,14 +51,14 @@ def check_same_rows(student_NE: Tensor, teacher_NF: Tensor, least: int = 1) -> N
     check_rows(student_NE, least)
 
 
-def check_temperature(temperature: float) -> None:
+def check_temperature(temperature: float, name: str = "temperature") -> None:
     """A number above 0.
 
     Raises:
         InputError: It is not.
     """
     if not temperature > 0:
-        raise InputError(f"temperature is {temperature}; it must be above 0.")
+        raise InputError(f"{name} is {temperature}; it must be above 0.")
 
 
 def check_between(name: str, value: float, low: float, high: float) -> None:

@@ -33,6 +33,13 @@ def is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
+def place_of_rows(n: int) -> tuple[int, int]:
+    """Where a process's `n` rows start among those of all processes, and how many all are."""
+    if not is_distributed():
+        return 0, n
+    return dist.get_rank() * n, dist.get_world_size() * n
+
+
 def gather_rows(x_ND: Tensor) -> tuple[Tensor, int]:
     """Gathers the rows of all processes in rank order.
 

@@ -9,8 +9,9 @@ A loss is told to the kernel as a `RowLoss`: from a block of similarities to the
 and the gradient by the similarities, both written out and not differentiated by autograd.
 `spinmark_models.losses.info_nce` holds the one that most losses are made of.
 
-Products are taken in the dtype of the rows, everything after them in float32 or float64. Autocast
-does not reach inside.
+On a GPU, products are taken in the dtype of the rows and summed in float32 or float64; on a CPU,
+short floats are widened first. Everything else is float32 or float64. Autocast does not reach
+inside.
 """
 
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from spinmark_models.errors import InputError
 
@@ -29,17 +31,35 @@ PairRule = Callable[[slice], Tensor]
 """From a slice of the query rows to what is known of their pairs with all keys, `(R, M)`."""
 
 # A block of this many similarities stays in a processor's cache, and still fills its arithmetic.
-_BLOCK_CPU = 1 << 21
+_BLOCK_CPU = 1 << 20
 _BLOCK_GPU = 1 << 26
+# With fewer rows, the gradient of the keys is read and written more than it is worked on.
+_LEAST_ROWS = 64
 
 
-def _rows_per_block(queries: Tensor, keys: Tensor, block_rows: int | None) -> int:
+def rows_per_block(queries: Tensor, keys: Tensor, block_rows: int | None) -> int:
+    """How many rows of queries to hold at a time; the number asked for, if one is."""
     if block_rows is not None:
         if block_rows < 1:
             raise InputError(f"block_rows is {block_rows}; use 1 or more.")
         return block_rows
     budget = _BLOCK_CPU if queries.device.type == "cpu" else _BLOCK_GPU
-    return min(len(queries), max(16, budget // max(1, len(keys))))
+    return min(len(queries), max(_LEAST_ROWS, budget // len(keys)))
+
+
+def _product(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
+    """The product of two matrices in a dtype no shorter than theirs."""
+    if a.dtype == dtype:
+        return a @ b
+    # CUDA sums short floats in long ones and can leave them so.
+    return torch.mm(a, b, out_dtype=dtype) if a.is_cuda else (a @ b).to(dtype)
+
+
+def _add_product_(total: Tensor, a: Tensor, b: Tensor) -> None:
+    if a.dtype == total.dtype:
+        total.addmm_(a, b)
+    else:
+        total += _product(a, b, total.dtype)
 
 
 class _Contrast(torch.autograd.Function):
@@ -52,48 +72,51 @@ class _Contrast(torch.autograd.Function):
         bias: Tensor,
         row_loss: RowLoss,
         block_rows: int,
+        recorded: bool,
     ) -> Tensor:
-        wanted = any(ctx.needs_input_grad[:4])
         exact = torch.promote_types(queries.dtype, torch.float32)
+        ctx.dtypes = (queries.dtype, keys.dtype, exact, exact)
+        if queries.device.type == "cpu":
+            # Its products of short floats are rounded to short floats.
+            queries, keys = queries.to(exact), keys.to(exact)
+        by_queries, by_keys, by_scale, by_bias = (
+            recorded and needed for needed in ctx.needs_input_grad[:4]
+        )
         total = torch.zeros((), dtype=exact, device=queries.device)
-        if wanted:
-            by_query = torch.empty(queries.shape, dtype=exact, device=queries.device)
-            by_key = torch.zeros(keys.shape, dtype=exact, device=keys.device)
-            by_bias = torch.zeros_like(total)
+        # What nobody asked for is kept empty.
+        dq = queries.new_zeros(queries.shape if by_queries or by_scale else 0, dtype=exact)
+        dk = keys.new_zeros(keys.shape if by_keys else 0, dtype=exact)
+        dbias = torch.zeros_like(total)
         with torch.autocast(queries.device.type, enabled=False):
             for start in range(0, len(queries), block_rows):
                 rows = slice(start, min(start + block_rows, len(queries)))
                 block = queries[rows]
-                similarity = (block @ keys.T).to(exact).mul_(scale).add_(bias)
+                similarity = _product(block, keys.T, exact).mul_(scale).add_(bias)
                 losses, gradient = row_loss(similarity, rows)
                 total += losses.sum()
-                if not wanted:
-                    continue
                 # In the rows' own dtype, where a device has arithmetic for it.
                 pull = gradient.to(queries.dtype)
-                by_query[rows] = pull @ keys
-                by_key += pull.T @ block
-                by_bias += gradient.sum()
-        if wanted:
+                if by_queries or by_scale:
+                    _add_product_(dq[rows], pull, keys)
+                if by_keys:
+                    _add_product_(dk, pull.T, block)
+                if by_bias:
+                    dbias += gradient.sum()
             # scale * (q . k) is what was differentiated, so its slope by scale is the sum of q . dq.
-            by_scale = (by_query * queries).sum()
-            ctx.save_for_backward(
-                (by_query * scale).to(queries.dtype),
-                (by_key * scale).to(keys.dtype),
-                by_scale,
-                by_bias,
-            )
+            dscale = (dq * queries).sum() if by_scale else torch.zeros_like(total)
+            ctx.save_for_backward(dq.mul_(scale), dk.mul_(scale), dscale, dbias)
         return total
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
-        down = gradients[0]
-        parts = ctx.saved_tensors
         grown = [
-            (down * part).to(part.dtype) if wanted else None
-            for part, wanted in zip(parts, ctx.needs_input_grad[:4], strict=True)
+            (gradients[0] * part).to(dtype) if wanted else None
+            for part, dtype, wanted in zip(
+                ctx.saved_tensors, ctx.dtypes, ctx.needs_input_grad[:4], strict=True
+            )
         ]
-        return (*grown, None, None)
+        return (*grown, None, None, None)
 
 
 def contrast(
@@ -119,7 +142,7 @@ def contrast(
         A scalar, differentiable once by queries, keys, scale and bias.
 
     Raises:
-        InputError: The shapes do not fit, or `block_rows` is below 1.
+        InputError: The shapes do not fit, scale or bias is not one number, or `block_rows` is below 1.
     """
     fits = queries_ND.ndim == keys_MD.ndim == 2 and queries_ND.shape[1] == keys_MD.shape[1]
     if not fits or not len(queries_ND) or not len(keys_MD):
@@ -127,17 +150,22 @@ def contrast(
             f"Queries and keys have shapes {tuple(queries_ND.shape)} and {tuple(keys_MD.shape)}; "
             "both must be (rows, features) with equally many features and at least one row."
         )
-    exact = torch.promote_types(queries_ND.dtype, torch.float32)
+    shared = torch.promote_types(queries_ND.dtype, keys_MD.dtype)
+    exact = torch.promote_types(shared, torch.float32)
     numbers = [
         n if isinstance(n, Tensor) else torch.tensor(n, dtype=exact, device=queries_ND.device)
         for n in (scale, bias)
     ]
+    for number in numbers:
+        if number.numel() != 1:
+            raise InputError(f"A scale or bias has shape {tuple(number.shape)}; use one number.")
     total: Tensor = _Contrast.apply(  # type: ignore[no-untyped-call]
-        queries_ND,
-        keys_MD,
-        *numbers,
+        queries_ND.to(shared),
+        keys_MD.to(shared),
+        *(number.reshape(()) for number in numbers),
         row_loss,
-        _rows_per_block(queries_ND, keys_MD, block_rows),
+        rows_per_block(queries_ND, keys_MD, block_rows),
+        torch.is_grad_enabled(),
     )
     return total
 

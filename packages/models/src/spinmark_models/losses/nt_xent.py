@@ -13,6 +13,7 @@ from spinmark_models.losses.checks import check_groups, check_pair, check_temper
 from spinmark_models.losses.info_nce import one_positive
 from spinmark_models.losses.kernel import contrast
 from spinmark_models.losses.pairs import same_group, two_views
+from spinmark_models.losses.precision import exact
 
 
 def nt_xent_chance(n: int) -> float:
@@ -47,7 +48,7 @@ def nt_xent(
     check_pair(z1_ND, z2_ND)
     check_temperature(temperature)
     check_groups(groups, len(z1_ND))
-    views = two_views(F.normalize(z1_ND, dim=1), F.normalize(z2_ND, dim=1))
+    views = two_views(F.normalize(exact(z1_ND), dim=1), F.normalize(exact(z2_ND), dim=1))
     ignore = None if groups is None else same_group(views, groups)
     row_loss = one_positive(views.partner, itself_N=views.itself, ignore=ignore)
     total = contrast(views.queries, views.keys, row_loss, scale=1 / temperature)

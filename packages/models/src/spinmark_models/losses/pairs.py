@@ -64,3 +64,33 @@ def same_group(views: Views, groups_N: Tensor) -> PairRule:
         return own[rows, None] == everyone[None, :]
 
     return rule
+
+
+def keep_negatives_(
+    similarity_RM: Tensor,
+    rows: slice,
+    partner_N: Tensor,
+    *,
+    itself_N: Tensor | None = None,
+    ignore: PairRule | None = None,
+) -> Tensor:
+    """Leaves the negatives of a block of rows, in place: all other keys become minus infinity.
+
+    Args:
+        similarity_RM: Similarities of the rows with all keys.
+        rows: Which rows these are.
+        partner_N: The index of each row's positive among the keys.
+        itself_N: The index of each row among the keys, where it is one of them.
+        ignore: True for other pairs that are no negatives.
+
+    Returns:
+        The similarities with the positives `(R, 1)`.
+    """
+    partner = partner_N[rows, None]
+    near = similarity_RM.gather(1, partner)
+    if ignore is not None:
+        similarity_RM.masked_fill_(ignore(rows), -torch.inf)
+    similarity_RM.scatter_(1, partner, -torch.inf)
+    if itself_N is not None:
+        similarity_RM.scatter_(1, itself_N[rows, None], -torch.inf)
+    return near

@@ -10,6 +10,17 @@ from spinmark_models.losses.checks import check_pair
 from spinmark_models.losses.precision import exact
 
 
+def unit_distance(x_ND: Tensor, y_ND: Tensor) -> Tensor:
+    """The mean of 2 - 2 cos of partners: their squared distance on the unit sphere.
+
+    Args:
+        x_ND: Rows, of any length but zero.
+        y_ND: Their partners; both get gradients.
+    """
+    cosine = F.cosine_similarity(exact(x_ND), exact(y_ND), dim=1)
+    return (2 - 2 * cosine).mean()
+
+
 def cosine_regression(prediction_ND: Tensor, target_ND: Tensor) -> Tensor:
     """The mean of 2 - 2 cos(prediction, target): 0 when aligned, 4 when opposite.
 
@@ -21,5 +32,4 @@ def cosine_regression(prediction_ND: Tensor, target_ND: Tensor) -> Tensor:
         InputError: The shapes differ.
     """
     check_pair(prediction_ND, target_ND)
-    cosine = F.cosine_similarity(exact(prediction_ND), exact(target_ND.detach()), dim=1)
-    return (2 - 2 * cosine).mean()
+    return unit_distance(prediction_ND, target_ND.detach())

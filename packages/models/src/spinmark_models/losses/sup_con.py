@@ -4,15 +4,22 @@ Khosla et al., "Supervised Contrastive Learning", 2020, arXiv:2004.11362; the fo
 positives outside the logarithm, without the factor temperature / base temperature.
 """
 
+import math
+
 import torch
 from torch import Tensor
-from torch import distributed as dist
 from torch.nn import functional as F
 
+from spinmark_models.losses.batch import process_count
 from spinmark_models.losses.checks import check_groups, check_rows, check_temperature
-from spinmark_models.losses.gather import gather_rows, is_distributed
+from spinmark_models.losses.gather import gather_rows
 from spinmark_models.losses.info_nce import weighted
 from spinmark_models.losses.kernel import contrast
+
+
+def sup_con_chance(n: int) -> float:
+    """The loss of an encoder that maps all `n` rows to one point, if no rows are ignored: ln(n - 1)."""
+    return math.log(n - 1)
 
 
 def sup_con(
@@ -45,6 +52,8 @@ def sup_con(
     labels, _ = gather_rows(labels_N)
     owners = None if subjects is None else gather_rows(subjects)[0]
     columns = torch.arange(len(keys), device=z.device)
+    # The weight of one positive among many has more digits than short floats.
+    exact = torch.promote_types(z.dtype, torch.float32)
 
     def others(rows: slice) -> Tensor:
         itself = columns[start : start + len(z)][rows]
@@ -55,7 +64,7 @@ def sup_con(
         return (own == labels[None, :]) & (own >= 0) & others(rows)
 
     def positives(rows: slice) -> Tensor:
-        same = same_label(rows).to(z.dtype)
+        same = same_label(rows).to(exact)
         return same / same.sum(dim=1, keepdim=True).clamp_min(1)
 
     def candidates(rows: slice) -> Tensor:
@@ -69,6 +78,6 @@ def sup_con(
     often = counts[place] > 1
     anchors = (often & (labels >= 0)).sum()
     # Every process returns the mean of its own rows' share, which averages to the whole's mean.
-    share = (dist.get_world_size() if is_distributed() else 1) / anchors.clamp_min(1)
-    row_weight = share.to(torch.float32).expand(len(z))
+    share = process_count() / anchors.clamp_min(1).to(exact)
+    row_weight = share.expand(len(z))
     return contrast(z, keys, weighted(positives, candidates, row_weight), scale=1 / temperature)

@@ -4,7 +4,8 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -12,11 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spinmark_models.errors import InputError
+from spinmark_models.tables.marginals import Marginal
+from spinmark_models.tables.reasons import as_words, known_reasons, reason_codes
+from spinmark_models.tables.scales import spread
 
 logger = logging.getLogger(__name__)
 
 KINDS = ("binary", "continuous", "nominal", "ordinal")
 _CATEGORICAL = ("binary", "nominal")
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class EncodedTable(NamedTuple):
@@ -26,15 +31,22 @@ class EncodedTable(NamedTuple):
         numbers: Standardised values `(N, P)`; 0 where missing and in categorical columns.
         codes: Category indices `(N, P)`; 0 where missing and in numerical columns.
         observed: `(N, P)`, whether the cell has a value.
+        reasons: `(N, P)`, why it has none: the place of the reason among those of the schema, from
+            1; 0 where a cell is observed or no reason is known.
     """
 
     numbers: Tensor
     codes: Tensor
     observed: Tensor
+    reasons: Tensor
 
     def rows(self, index: Tensor | slice) -> "EncodedTable":
         """The rows that an index picks."""
-        return EncodedTable(self.numbers[index], self.codes[index], self.observed[index])
+        return EncodedTable(*(part[index] for part in self))
+
+    def to(self, device: torch.device) -> "EncodedTable":
+        """The same on a device."""
+        return EncodedTable(*(part.to(device) for part in self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +58,14 @@ class TableSchema:
         kinds: The kind of each: `continuous`, `ordinal`, `nominal` or `binary`. Ordinal columns
             are treated as numbers, since their order is what they say.
         centres: Median of each numerical column's training values; 0 for categories.
-        scales: Their standard deviation; 1 for categories.
+        scales: Their width (`spinmark_models.tables.scales.spread`); 1 for categories.
         categories: Sorted codes of each categorical column; empty for numbers.
         dropped: Columns left out because training rows hold fewer than two different values.
+        groups: The group of each column, such as `symptom`; empty if none were given.
+        reasons: Reasons that missing cells of training rows had, sorted.
+        marginals: The distribution of each column; empty in schemas of earlier releases.
+        scaling: How `scales` were measured.
+        rows: How many training rows it was fitted on; 0 in schemas of earlier releases.
     """
 
     names: tuple[str, ...]
@@ -57,6 +74,15 @@ class TableSchema:
     scales: tuple[float, ...]
     categories: tuple[tuple[float, ...], ...]
     dropped: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    marginals: tuple[Marginal, ...] = ()
+    scaling: str = "standard"
+    rows: int = 0
+
+    def __post_init__(self) -> None:
+        # `schema.fit(...)` would otherwise return another schema and leave this one as it is.
+        object.__setattr__(self, "fit", partial(_refuse_refit, self.rows))
 
     @property
     def cardinalities(self) -> tuple[int, ...]:
@@ -65,24 +91,37 @@ class TableSchema:
 
     @classmethod
     def fit(
-        cls, values_NP: NDArray[np.float64], names: Sequence[str], kinds: Sequence[str]
+        cls,
+        values_NP: NDArray[np.float64],
+        names: Sequence[str],
+        kinds: Sequence[str],
+        *,
+        groups: Sequence[str] | None = None,
+        reasons: NDArray[Any] | Sequence[Sequence[Any]] | None = None,
+        scaling: str = "standard",
     ) -> "TableSchema":
-        """Learns a schema from training rows.
+        """Learns a schema from training rows. A schema that is fitted cannot be fitted again.
 
         Args:
             values_NP: Training rows only; NaN where missing, codes for categories.
             names: One a column.
             kinds: One a column.
+            groups: One a column: what may be missing together, such as the roles of variables.
+            reasons: Why each cell is missing `(N, P)`, as text; anything else is no reason.
+            scaling: `standard` or `robust`, see `spinmark_models.tables.scales.spread`.
 
         Raises:
             InputError: The arguments do not fit, or no column varies.
         """
         values = _check_table(values_NP, names)
-        if len(kinds) != len(names):
-            raise InputError(f"The table has {len(names)} names and {len(kinds)} kinds.")
-        fitted: dict[str, list[Any]] = {k: [] for k in ("names", "kinds", "c", "s", "cats")}
+        for what, given in (("kinds", kinds), ("groups", names if groups is None else groups)):
+            if len(given) != len(names):
+                raise InputError(f"The table has {len(names)} names and {len(given)} {what}.")
+        words = as_words(reasons, values.shape)
+        fitted: dict[str, list[Any]] = {k: [] for k in ("names", "kinds", "c", "s", "cats", "m")}
+        kept = []
         dropped = []
-        for name, kind, column in zip(names, kinds, values.T, strict=True):
+        for j, (name, kind, column) in enumerate(zip(names, kinds, values.T, strict=True)):
             if kind not in KINDS:
                 raise InputError(f"Unknown kind {kind!r} of {name}. Valid kinds are {list(KINDS)}.")
             seen = column[~np.isnan(column)]
@@ -90,11 +129,13 @@ class TableSchema:
             if len(levels) < 2:
                 dropped.append(name)
                 continue
+            kept.append(j)
             categorical = kind in _CATEGORICAL
             fitted["names"].append(name)
             fitted["kinds"].append(kind)
             fitted["c"].append(0.0 if categorical else float(np.median(seen)))
-            fitted["s"].append(1.0 if categorical else float(np.std(seen)))
+            fitted["s"].append(1.0 if categorical else spread(seen, scaling))
+            fitted["m"].append(Marginal.fit(seen, levels=kind != "continuous"))
             fitted["cats"].append(tuple(levels.tolist()) if categorical else ())
         if dropped:
             logger.warning("Left out columns with one value or none in training: %s", dropped)
@@ -110,9 +151,19 @@ class TableSchema:
             scales=tuple(fitted["s"]),
             categories=tuple(fitted["cats"]),
             dropped=tuple(dropped),
+            groups=() if groups is None else tuple(str(groups[j]) for j in kept),
+            reasons=known_reasons(words[:, kept], np.isnan(values[:, kept])),
+            marginals=tuple(fitted["m"]),
+            scaling=scaling,
+            rows=len(values),
         )
 
-    def encode(self, values_NP: NDArray[np.float64], names: Sequence[str]) -> EncodedTable:
+    def encode(
+        self,
+        values_NP: NDArray[np.float64],
+        names: Sequence[str],
+        reasons: NDArray[Any] | Sequence[Sequence[Any]] | None = None,
+    ) -> EncodedTable:
         """Turns rows into tensors.
 
         Columns are found by name; others are passed over. A category never seen in training
@@ -121,6 +172,8 @@ class TableSchema:
         Args:
             values_NP: Rows, NaN where missing.
             names: One a column.
+            reasons: Why each cell is missing `(N, P)`, as in `fit`. One never seen in training is no
+                reason, with a warning in the log.
 
         Raises:
             InputError: A column of the schema is absent, or the arguments do not fit.
@@ -152,9 +205,14 @@ class TableSchema:
                 codes[known, j] = index[known]
                 observed[:, j] = known
             else:
-                numbers[present, j] = (column[present] - self.centres[j]) / self.scales[j]
+                with np.errstate(over="ignore"):
+                    scaled = (column[present] - self.centres[j]) / self.scales[j]
+                numbers[present, j] = scaled.clip(-_LARGEST, _LARGEST)
                 observed[:, j] = present
-        return EncodedTable(*(torch.from_numpy(a) for a in (numbers, codes, observed)))
+        words = as_words(reasons, values.shape)[:, [place[name] for name in self.names]]
+        words[observed] = ""
+        why = reason_codes(words, self.reasons)
+        return EncodedTable(*(torch.from_numpy(a) for a in (numbers, codes, observed, why)))
 
     def to_json(self) -> str:
         """The schema as JSON, from which `from_json` makes an equal one."""
@@ -170,13 +228,26 @@ class TableSchema:
         try:
             raw = json.loads(text)
             raw["categories"] = tuple(tuple(c) for c in raw["categories"])
-            schema = cls(**{k: tuple(v) for k, v in raw.items()})
+            raw["marginals"] = tuple(Marginal(**_tuples(m)) for m in raw.get("marginals", ()))
+            schema = cls(**_tuples(raw))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(f"A table schema cannot be read: {error}.") from error
         parts = (schema.kinds, schema.centres, schema.scales, schema.categories)
-        if any(len(part) != len(schema.names) for part in parts):
+        optional = [part for part in (schema.groups, schema.marginals) if part]
+        if any(len(part) != len(schema.names) for part in (*parts, *optional)):
             raise InputError("A table schema's lists differ in length; it was damaged.")
         return schema
+
+
+def _tuples(raw: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+
+
+def _refuse_refit(rows: int, *args: Any, **kwargs: Any) -> NoReturn:
+    raise InputError(
+        f"This schema was fitted on {rows} rows and stays as it is; "
+        "TableSchema.fit(...) makes another one."
+    )
 
 
 def _check_table(values_NP: NDArray[np.float64], names: Sequence[str]) -> NDArray[np.float64]:

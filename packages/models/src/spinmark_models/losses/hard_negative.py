@@ -1,0 +1,104 @@
+"""Hard-negative weighting: debiased contrast in which near negatives weigh more.
+
+Robinson, Chuang, Sra, Jegelka, "Contrastive Learning with Hard Negative Samples", 2020,
+arXiv:2010.04592.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from spinmark_models.errors import InputError
+from spinmark_models.losses.checks import check_groups, check_pair, check_temperature
+from spinmark_models.losses.debiased import check_share, corrected
+from spinmark_models.losses.info_nce import shifted_softmax_
+from spinmark_models.losses.kernel import PairRule, RowLoss, contrast
+from spinmark_models.losses.nt_xent import nt_xent_chance
+from spinmark_models.losses.pairs import Views, keep_negatives_, same_group, two_views
+from spinmark_models.losses.precision import exact
+
+
+def hard_negative_chance(n: int) -> float:
+    """The loss of an encoder that maps all views of `n` pairs to one point: that of NT-Xent."""
+    return nt_xent_chance(n)
+
+
+def hard_negative(
+    z1_ND: Tensor,
+    z2_ND: Tensor,
+    temperature: float = 0.5,
+    *,
+    tau_plus: float = 0.1,
+    beta: float = 1.0,
+    groups: Tensor | None = None,
+) -> Tensor:
+    """The debiased loss, with the mass of the negatives `sum_k w_k exp s_k`.
+
+    The weights are `w_k = exp(beta s_k) / mean_j exp(beta s_j)` over the view's own negatives.
+
+    Args:
+        z1_ND: First views; normalised here.
+        z2_ND: Second views, row by row the partners of the first.
+        temperature: Divides the cosines.
+        tau_plus: The share of negatives that are positives in truth, in [0, 1).
+        beta: How much more near negatives weigh, 0 or more; 0 gives the debiased loss, and with
+            `tau_plus` 0 NT-Xent.
+        groups: Integers `(N,)`; views of other pairs of the same group are neither positives nor
+            negatives.
+
+    Returns:
+        A scalar. A view without negatives contributes 0.
+
+    Raises:
+        InputError: Shapes differ, or a number is out of its range.
+    """
+    check_pair(z1_ND, z2_ND)
+    check_temperature(temperature)
+    check_share(tau_plus)
+    if not beta >= 0:
+        raise InputError(f"beta is {beta}; use 0 or more.")
+    check_groups(groups, len(z1_ND))
+    views = two_views(F.normalize(exact(z1_ND), dim=1), F.normalize(exact(z2_ND), dim=1))
+    ignore = None if groups is None else same_group(views, groups)
+    row_loss = _row_loss(views, ignore, temperature, tau_plus, beta)
+    total = contrast(views.queries, views.keys, row_loss, scale=1 / temperature)
+    return total / len(views.queries)
+
+
+def weighted_mass_(similarity_RM: Tensor, counts_R: Tensor, beta: float) -> tuple[Tensor, Tensor]:
+    """The log of the weighted mass of each row's negatives, and its slope by the similarities.
+
+    `log m = log K + log sum exp((beta + 1) s) - log sum exp(beta s)`, so the slope is
+    `(beta + 1) softmax((beta + 1) s) - beta softmax(beta s)`.
+
+    Args:
+        similarity_RM: Similarities, minus infinity where a key is no negative; overwritten.
+        counts_R: K, the number of each row's negatives.
+        beta: How much more near negatives weigh.
+
+    Returns:
+        `(R,)` and `(R, M)`; a row without negatives gets minus infinity and zeros.
+    """
+    if beta == 0:
+        return shifted_softmax_(similarity_RM)
+    weights, softer = shifted_softmax_(similarity_RM * beta)
+    mass, slope = shifted_softmax_(similarity_RM.mul_(beta + 1))
+    log_mass = counts_R.to(mass.dtype).log() + mass - weights.masked_fill(counts_R == 0, 0)
+    return log_mass, slope.mul_(beta + 1).sub_(softer, alpha=beta)
+
+
+def _row_loss(
+    views: Views, ignore: PairRule | None, temperature: float, tau_plus: float, beta: float
+) -> RowLoss:
+    def row_loss(similarity_RM: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        near = keep_negatives_(
+            similarity_RM, rows, views.partner, itself_N=views.itself, ignore=ignore
+        )[:, 0]
+        counts = (similarity_RM > -torch.inf).sum(dim=1)
+        log_mass, gradient = weighted_mass_(similarity_RM, counts, beta)
+        row = corrected(log_mass, near, counts, temperature, tau_plus)
+        gradient.mul_(row.by_mass[:, None])
+        gradient.scatter_(1, views.partner[rows, None], row.by_near[:, None])
+        return row.losses, gradient
+
+    return row_loss

@@ -44,3 +44,25 @@ def test_the_data_benchmark_runs_and_every_reader_gives_the_voxels(tmp_path: Pat
     assert rendered.dtype == np.int16
     assert np.array_equal(nibabel.load(tmp_path / "40x96x96/1.nii.gz").get_fdata().T, rendered)
     assert result["compression"]["npy, memory map"] > 0.99
+
+
+@pytest.mark.slow
+def test_the_losses_benchmark_runs_and_all_give_the_same() -> None:
+    # A loss or a gradient that differs from spinmark's ends the run.
+    small = ["--pairs", "64", "--small", "16", "--large", "128", "--batch", "16", "--rounds", "2"]
+    run = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks/losses.py"), *small], capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    result = json.loads(run.stdout.splitlines()[-1])
+    absent = set(result["absent"])
+    assert absent <= {"pytorch-metric-learning", "MONAI"}
+    for key, peer in {
+        "ntxent_speedup_vs_dense": None,
+        "ntxent_memory_vs_dense": None,
+        "ntxent_speedup_vs_pml": "pytorch-metric-learning",
+        "ntxent_128_peak_mb": None,
+        "rnc_speedup_vs_loop": None,
+    }.items():
+        assert (result[key] is None) == (peer in absent), key
+        assert result[key] is None or result[key] > 0

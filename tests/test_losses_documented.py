@@ -24,6 +24,9 @@ def test_a_page_tells_of_the_loss_and_its_paper(name: str) -> None:
     pages = [(CONCEPTS / f"{p}.md").read_text(encoding="utf-8") for p in PAGES[entry.family]]
     told = [page for page in pages if f"`{name}`" in page]
     assert told, f"{name} is on none of the pages {PAGES[entry.family]}"
-    papers = [part.strip().removeprefix("after ").removeprefix("arXiv:") for part in entry.paper.split(",")]
+    papers = [
+        part.strip().removeprefix("after ").removeprefix("arXiv:")
+        for part in entry.paper.split(",")
+    ]
     for paper in papers:
         assert any(paper in page for page in told), f"{name}: {paper} is not cited on its page"

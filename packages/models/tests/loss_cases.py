@@ -16,6 +16,7 @@ from spinmark_models.losses.barlow_twins import barlow_twins
 from spinmark_models.losses.byol import byol
 from spinmark_models.losses.cka import cka_loss, debiased_cka_loss
 from spinmark_models.losses.clip import clip_loss
+from spinmark_models.losses.core.negative_queue import NegativeQueue
 from spinmark_models.losses.crd import crd
 from spinmark_models.losses.debiased import debiased
 from spinmark_models.losses.decoupled import decoupled
@@ -27,7 +28,6 @@ from spinmark_models.losses.koleo import koleo
 from spinmark_models.losses.metadata import metadata_enhanced
 from spinmark_models.losses.mochi import mochi
 from spinmark_models.losses.moco import moco, moco_v3
-from spinmark_models.losses.negative_queue import NegativeQueue
 from spinmark_models.losses.nt_xent import nt_xent
 from spinmark_models.losses.pkt import pkt
 from spinmark_models.losses.rank_n_contrast import rank_n_contrast, rank_n_contrast_censored

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from spinmark_models.errors import InputError
-from spinmark_models.losses.info_nce import one_positive, shifted_softmax_, weighted
-from spinmark_models.losses.kernel import contrast, differentiated
+from spinmark_models.losses.core.info_nce import one_positive, shifted_softmax_, weighted
+from spinmark_models.losses.core.kernel import contrast, differentiated
 
 
 def rows(n: int, m: int, d: int = 4, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -14,14 +14,14 @@ from torch.nn import functional as F
 from spinmark_models.errors import InputError
 from spinmark_models.losses import relational_angle as angles
 from spinmark_models.losses.cka import cka_loss, debiased_cka, linear_cka
-from spinmark_models.losses.crd import crd, crd_chance
-from spinmark_models.losses.hsic import (
+from spinmark_models.losses.core.hsic import (
     centred_product,
     gaussian_kernel,
     median_bandwidth,
     squared_distances,
     u_centred,
 )
+from spinmark_models.losses.crd import crd, crd_chance
 from spinmark_models.losses.kd import kd
 from spinmark_models.losses.pkt import pkt
 from spinmark_models.losses.relational_angle import relational_angle

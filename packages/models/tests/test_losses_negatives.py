@@ -15,12 +15,12 @@ from torch import multiprocessing as mp
 from torch.nn import functional as F
 
 from spinmark_models.errors import InputError
+from spinmark_models.losses.core.negative_queue import NegativeQueue
 from spinmark_models.losses.debiased import debiased, debiased_chance
 from spinmark_models.losses.decoupled import decoupled, decoupled_chance
 from spinmark_models.losses.hard_negative import hard_negative, hard_negative_chance
 from spinmark_models.losses.mochi import mochi, mochi_chance
 from spinmark_models.losses.moco import moco, moco_chance, moco_v3, moco_v3_chance
-from spinmark_models.losses.negative_queue import NegativeQueue
 from spinmark_models.losses.nt_xent import nt_xent
 from spinmark_models.losses.ring import ring, ring_chance
 from spinmark_models.losses.semi_hard import semi_hard, semi_hard_chance

@@ -18,7 +18,7 @@ from spinmark_models.losses.adversarial import (
     reversal_strength,
     reverse_gradient,
 )
-from spinmark_models.losses.hsic import centred_product, u_centred
+from spinmark_models.losses.core.hsic import centred_product, u_centred
 from spinmark_models.losses.independence import DomainGiven, conditional_independence
 
 SITES = 3

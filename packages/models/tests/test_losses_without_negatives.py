@@ -17,11 +17,11 @@ from spinmark_models.errors import InputError
 from spinmark_models.losses import koleo as koleo_module
 from spinmark_models.losses.barlow_twins import barlow_twins
 from spinmark_models.losses.byol import byol
+from spinmark_models.losses.core.sinkhorn import sinkhorn
 from spinmark_models.losses.dino import Centre, dino, dino_chance
 from spinmark_models.losses.koleo import koleo
 from spinmark_models.losses.registry import LOSSES
 from spinmark_models.losses.simsiam import simsiam
-from spinmark_models.losses.sinkhorn import sinkhorn
 from spinmark_models.losses.swav import Prototypes, swapped_prediction, swav, swav_chance
 from spinmark_models.losses.vicreg import vicreg
 from spinmark_models.losses.w_mse import w_mse, whitened

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spinmark_models.errors import InputError
-from spinmark_models.losses.batch import process_count, sum_processes
-from spinmark_models.losses.checks import check_between, check_groups, check_rows
-from spinmark_models.losses.precision import exact
+from spinmark_models.losses.core.batch import process_count, sum_processes
+from spinmark_models.losses.core.checks import check_between, check_groups, check_rows
+from spinmark_models.losses.core.precision import exact
 
 
 class _Reverse(torch.autograd.Function):

@@ -7,9 +7,9 @@ Reduction", 2021, arXiv:2103.03230.
 import torch
 from torch import Tensor
 
-from spinmark_models.losses.batch import batch_mean, batch_size, centred, sum_processes
-from spinmark_models.losses.checks import check_between, check_pair
-from spinmark_models.losses.precision import exact, without_autocast
+from spinmark_models.losses.core.batch import batch_mean, batch_size, centred, sum_processes
+from spinmark_models.losses.core.checks import check_between, check_pair
+from spinmark_models.losses.core.precision import exact, without_autocast
 
 
 def _standardised(z_ND: Tensor, eps: float) -> Tensor:

@@ -9,11 +9,11 @@ Things?", 2020, arXiv:2010.15327.
 import torch
 from torch import Tensor
 
-from spinmark_models.losses.batch import batch_mean, batch_size, centred, sum_processes
-from spinmark_models.losses.checks import check_same_rows
-from spinmark_models.losses.gather import gather_rows
-from spinmark_models.losses.hsic import LEAST_ROWS, centred_product, u_centred
-from spinmark_models.losses.precision import exact, without_autocast
+from spinmark_models.losses.core.batch import batch_mean, batch_size, centred, sum_processes
+from spinmark_models.losses.core.checks import check_same_rows
+from spinmark_models.losses.core.gather import gather_rows
+from spinmark_models.losses.core.hsic import LEAST_ROWS, centred_product, u_centred
+from spinmark_models.losses.core.precision import exact, without_autocast
 
 
 def _ratio(both: Tensor, first: Tensor, second: Tensor) -> Tensor:

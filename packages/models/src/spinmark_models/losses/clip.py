@@ -10,17 +10,17 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from spinmark_models.losses.checks import (
+from spinmark_models.losses.core.checks import (
     check_between,
     check_groups,
     check_pair,
     check_temperature,
 )
-from spinmark_models.losses.gather import gather_rows
-from spinmark_models.losses.info_nce import one_positive
-from spinmark_models.losses.kernel import contrast
+from spinmark_models.losses.core.gather import gather_rows
+from spinmark_models.losses.core.info_nce import one_positive
+from spinmark_models.losses.core.kernel import contrast
+from spinmark_models.losses.core.precision import unit
 
 
 def clip_chance(n: int) -> float:
@@ -58,7 +58,7 @@ def clip_loss(
     check_groups(groups, len(a_ND))
     n = len(a_ND)
     scale = 1 / temperature if logit_scale is None else logit_scale.clamp(max=100)
-    a, b = F.normalize(a_ND, dim=1), F.normalize(b_ND, dim=1)
+    a, b = unit(a_ND), unit(b_ND)
     all_a, start = gather_rows(a)
     all_b, _ = gather_rows(b)
     own = torch.arange(start, start + n, device=a.device)

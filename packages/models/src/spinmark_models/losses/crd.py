@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spinmark_models.losses.checks import check_groups, check_pair, check_temperature
-from spinmark_models.losses.gather import gather_rows
-from spinmark_models.losses.kernel import contrast
-from spinmark_models.losses.precision import exact
+from spinmark_models.losses.core.checks import check_groups, check_pair, check_temperature
+from spinmark_models.losses.core.gather import gather_rows
+from spinmark_models.losses.core.kernel import contrast
+from spinmark_models.losses.core.precision import unit
 
 
 def crd_chance(n: int) -> float:
@@ -59,8 +59,8 @@ def crd(
     check_temperature(temperature)
     check_groups(groups, len(student_ND))
     n = len(student_ND)
-    student = F.normalize(exact(student_ND), dim=1)
-    keys, start = gather_rows(F.normalize(exact(teacher_ND), dim=1))
+    student = unit(student_ND)
+    keys, start = gather_rows(unit(teacher_ND))
     everyone = None if groups is None else gather_rows(groups)[0]
     columns = torch.arange(len(keys), device=keys.device)
 

@@ -8,19 +8,18 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from spinmark_models.losses.checks import (
+from spinmark_models.losses.core.checks import (
     check_between,
     check_groups,
     check_pair,
     check_temperature,
 )
-from spinmark_models.losses.info_nce import shifted_softmax_
-from spinmark_models.losses.kernel import PairRule, RowLoss, contrast
+from spinmark_models.losses.core.info_nce import shifted_softmax_
+from spinmark_models.losses.core.kernel import PairRule, RowLoss, contrast
+from spinmark_models.losses.core.pairs import Views, keep_negatives_, same_group, two_views
+from spinmark_models.losses.core.precision import unit
 from spinmark_models.losses.nt_xent import nt_xent_chance
-from spinmark_models.losses.pairs import Views, keep_negatives_, same_group, two_views
-from spinmark_models.losses.precision import exact
 
 
 def debiased_chance(n: int) -> float:
@@ -59,7 +58,7 @@ def debiased(
     check_temperature(temperature)
     check_share(tau_plus)
     check_groups(groups, len(z1_ND))
-    views = two_views(F.normalize(exact(z1_ND), dim=1), F.normalize(exact(z2_ND), dim=1))
+    views = two_views(unit(z1_ND), unit(z2_ND))
     ignore = None if groups is None else same_group(views, groups)
     row_loss = _row_loss(views, ignore, temperature, tau_plus)
     total = contrast(views.queries, views.keys, row_loss, scale=1 / temperature)

@@ -8,14 +8,13 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from spinmark_models.losses.checks import check_groups, check_pair, check_temperature
-from spinmark_models.losses.gather import gather_rows
-from spinmark_models.losses.info_nce import shifted_softmax_
-from spinmark_models.losses.kernel import PairRule, RowLoss, contrast
-from spinmark_models.losses.pairs import Views, keep_negatives_, same_group, two_views
-from spinmark_models.losses.precision import exact
+from spinmark_models.losses.core.checks import check_groups, check_pair, check_temperature
+from spinmark_models.losses.core.gather import gather_rows
+from spinmark_models.losses.core.info_nce import shifted_softmax_
+from spinmark_models.losses.core.kernel import PairRule, RowLoss, contrast
+from spinmark_models.losses.core.pairs import Views, keep_negatives_, same_group, two_views
+from spinmark_models.losses.core.precision import unit
 
 
 def decoupled_chance(n: int) -> float:
@@ -54,7 +53,7 @@ def decoupled(
     check_pair(z1_ND, z2_ND)
     check_temperature(temperature)
     check_groups(groups, len(z1_ND))
-    a, b = F.normalize(exact(z1_ND), dim=1), F.normalize(exact(z2_ND), dim=1)
+    a, b = unit(z1_ND), unit(z2_ND)
     views = two_views(a, b)
     ignore = None if groups is None else same_group(views, groups)
     weight_N = torch.ones_like(a[:, 0]) if sigma is None else agreement_weights(a, b, sigma)

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spinmark_models.errors import InputError
-from spinmark_models.losses.batch import batch_mean
-from spinmark_models.losses.checks import check_between, check_pair, check_temperature
-from spinmark_models.losses.precision import exact
+from spinmark_models.losses.core.batch import batch_mean
+from spinmark_models.losses.core.checks import check_between, check_pair, check_temperature
+from spinmark_models.losses.core.precision import exact
 
 
 class Centre(nn.Module):

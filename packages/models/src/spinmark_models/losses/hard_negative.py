@@ -6,16 +6,15 @@ arXiv:2010.04592.
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from spinmark_models.errors import InputError
-from spinmark_models.losses.checks import check_groups, check_pair, check_temperature
+from spinmark_models.losses.core.checks import check_groups, check_pair, check_temperature
+from spinmark_models.losses.core.info_nce import shifted_softmax_
+from spinmark_models.losses.core.kernel import PairRule, RowLoss, contrast
+from spinmark_models.losses.core.pairs import Views, keep_negatives_, same_group, two_views
+from spinmark_models.losses.core.precision import unit
 from spinmark_models.losses.debiased import check_share, corrected
-from spinmark_models.losses.info_nce import shifted_softmax_
-from spinmark_models.losses.kernel import PairRule, RowLoss, contrast
 from spinmark_models.losses.nt_xent import nt_xent_chance
-from spinmark_models.losses.pairs import Views, keep_negatives_, same_group, two_views
-from spinmark_models.losses.precision import exact
 
 
 def hard_negative_chance(n: int) -> float:
@@ -58,7 +57,7 @@ def hard_negative(
     if not beta >= 0:
         raise InputError(f"beta is {beta}; use 0 or more.")
     check_groups(groups, len(z1_ND))
-    views = two_views(F.normalize(exact(z1_ND), dim=1), F.normalize(exact(z2_ND), dim=1))
+    views = two_views(unit(z1_ND), unit(z2_ND))
     ignore = None if groups is None else same_group(views, groups)
     row_loss = _row_loss(views, ignore, temperature, tau_plus, beta)
     total = contrast(views.queries, views.keys, row_loss, scale=1 / temperature)

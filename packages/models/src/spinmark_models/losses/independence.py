@@ -13,17 +13,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spinmark_models.errors import InputError
-from spinmark_models.losses.batch import batch_size
-from spinmark_models.losses.checks import check_groups, check_rows, check_same_rows
-from spinmark_models.losses.gather import gather_rows
-from spinmark_models.losses.hsic import (
+from spinmark_models.losses.core.batch import batch_size
+from spinmark_models.losses.core.checks import check_groups, check_rows, check_same_rows
+from spinmark_models.losses.core.gather import gather_rows
+from spinmark_models.losses.core.hsic import (
     LEAST_ROWS,
     centred_product,
     gaussian_kernel,
     median_bandwidth,
     u_centred,
 )
-from spinmark_models.losses.precision import exact, without_autocast
+from spinmark_models.losses.core.precision import exact, without_autocast
 
 _RIDGES = torch.logspace(-3, 3, 13, dtype=torch.float64)
 

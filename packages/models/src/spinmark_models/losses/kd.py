@@ -6,8 +6,8 @@ Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015, arX
 from torch import Tensor
 from torch.nn import functional as F
 
-from spinmark_models.losses.checks import check_pair, check_temperature
-from spinmark_models.losses.precision import exact
+from spinmark_models.losses.core.checks import check_pair, check_temperature
+from spinmark_models.losses.core.precision import exact
 
 
 def kd(student_NK: Tensor, teacher_NK: Tensor, temperature: float = 4.0) -> Tensor:

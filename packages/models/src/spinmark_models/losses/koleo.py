@@ -7,13 +7,12 @@ another loss with a small weight.
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from spinmark_models.losses.batch import batch_size
-from spinmark_models.losses.checks import check_between, check_groups
-from spinmark_models.losses.gather import gather_rows
-from spinmark_models.losses.kernel import PairRule
-from spinmark_models.losses.precision import exact, without_autocast
+from spinmark_models.losses.core.batch import batch_size
+from spinmark_models.losses.core.checks import check_between, check_groups
+from spinmark_models.losses.core.gather import gather_rows
+from spinmark_models.losses.core.kernel import PairRule
+from spinmark_models.losses.core.precision import unit, without_autocast
 
 _BLOCK_ROWS = 1024
 
@@ -60,7 +59,7 @@ def koleo(z_ND: Tensor, groups: Tensor | None = None, eps: float = 1e-8) -> Tens
     batch_size(z_ND, least=2)
     check_groups(groups, len(z_ND))
     check_between("eps", eps, 1e-18, 1)
-    z = F.normalize(exact(z_ND), dim=1)
+    z = unit(z_ND)
     everyone, start = gather_rows(z)
     owners = None if groups is None else gather_rows(groups)[0]
 

@@ -7,12 +7,12 @@ as in SupCon, with the sum outside the logarithm.
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from spinmark_models.errors import InputError
-from spinmark_models.losses.checks import check_groups, check_pair, check_temperature
-from spinmark_models.losses.pairs import same_group, two_views
-from spinmark_models.losses.positives import contrast_positives
+from spinmark_models.losses.core.checks import check_groups, check_pair, check_temperature
+from spinmark_models.losses.core.pairs import same_group, two_views
+from spinmark_models.losses.core.positives import contrast_positives
+from spinmark_models.losses.core.precision import unit
 
 
 def metadata_enhanced(
@@ -53,7 +53,7 @@ def metadata_enhanced(
         check_groups(given, len(z1_ND), name)
     if not window_days >= 0:
         raise InputError(f"window_days is {window_days}; use 0 or more.")
-    views = two_views(F.normalize(z1_ND, dim=1), F.normalize(z2_ND, dim=1))
+    views = two_views(unit(z1_ND), unit(z2_ND))
     days = days_N.to(torch.promote_types(days_N.dtype, torch.float32))
     own_days, all_days = views.own(days), views.everyone(days)
     same_subject, same_joint = same_group(views, subject_N), same_group(views, joint_N)

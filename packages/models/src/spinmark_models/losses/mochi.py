@@ -8,16 +8,15 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from spinmark_models.errors import InputError
-from spinmark_models.losses.checks import check_groups, check_pair, check_temperature
-from spinmark_models.losses.gather import place_of_rows
-from spinmark_models.losses.info_nce import shifted_softmax_
-from spinmark_models.losses.kernel import contrast
-from spinmark_models.losses.negative_queue import Candidates, NegativeQueue
-from spinmark_models.losses.pairs import keep_negatives_, same_group, two_views
-from spinmark_models.losses.precision import exact
+from spinmark_models.losses.core.checks import check_groups, check_pair, check_temperature
+from spinmark_models.losses.core.gather import place_of_rows
+from spinmark_models.losses.core.info_nce import shifted_softmax_
+from spinmark_models.losses.core.kernel import contrast
+from spinmark_models.losses.core.negative_queue import Candidates, NegativeQueue
+from spinmark_models.losses.core.pairs import keep_negatives_, same_group, two_views
+from spinmark_models.losses.core.precision import unit
 
 # So many numbers of mixtures and similarities are held at a time.
 _BLOCK = 1 << 22
@@ -71,7 +70,7 @@ def mochi(
     check_temperature(temperature)
     check_groups(groups, len(z1_ND))
     mixing = _Mixing(hardest, mixed, with_query, 1 / temperature)
-    a, b = F.normalize(exact(z1_ND), dim=1), F.normalize(exact(z2_ND), dim=1)
+    a, b = unit(z1_ND), unit(z2_ND)
     if queue is None:
         views = two_views(a, b)
         ignore = None if groups is None else same_group(views, groups)

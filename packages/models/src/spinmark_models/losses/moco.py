@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spinmark_models.losses.checks import check_groups, check_pair, check_temperature
-from spinmark_models.losses.gather import gather_rows
-from spinmark_models.losses.info_nce import one_positive
-from spinmark_models.losses.kernel import contrast
-from spinmark_models.losses.negative_queue import Candidates, NegativeQueue
-from spinmark_models.losses.precision import exact
+from spinmark_models.losses.core.checks import check_groups, check_pair, check_temperature
+from spinmark_models.losses.core.gather import gather_rows
+from spinmark_models.losses.core.info_nce import one_positive
+from spinmark_models.losses.core.kernel import contrast
+from spinmark_models.losses.core.negative_queue import Candidates, NegativeQueue
+from spinmark_models.losses.core.precision import exact, unit
 
 
 def moco_chance(queued: int) -> float:
@@ -60,7 +60,7 @@ def moco(
     queue.check(keys_ND)
     candidates = Candidates(_key(keys_ND), queue, groups)
     row_loss = one_positive(candidates.own, ignore=candidates.ignore)
-    queries = F.normalize(exact(queries_ND), dim=1)
+    queries = unit(queries_ND)
     return contrast(queries, candidates.keys, row_loss, scale=1 / temperature) / len(queries)
 
 
@@ -104,7 +104,7 @@ def moco_v3(
         keys, start = gather_rows(_key(k_ND))
         own = torch.arange(start, start + len(q_ND), device=q_ND.device)
         row_loss = one_positive(own, ignore=None if groups is None else same)
-        queries = F.normalize(exact(q_ND), dim=1)
+        queries = unit(q_ND)
         return contrast(queries, keys, row_loss, scale=1 / temperature) / len(q_ND)
 
     return 2 * temperature * (one_way(q1_ND, k2_ND) + one_way(q2_ND, k1_ND))

@@ -7,13 +7,12 @@ Representations", 2020, arXiv:2002.05709.
 import math
 
 from torch import Tensor
-from torch.nn import functional as F
 
-from spinmark_models.losses.checks import check_groups, check_pair, check_temperature
-from spinmark_models.losses.info_nce import one_positive
-from spinmark_models.losses.kernel import contrast
-from spinmark_models.losses.pairs import same_group, two_views
-from spinmark_models.losses.precision import exact
+from spinmark_models.losses.core.checks import check_groups, check_pair, check_temperature
+from spinmark_models.losses.core.info_nce import one_positive
+from spinmark_models.losses.core.kernel import contrast
+from spinmark_models.losses.core.pairs import same_group, two_views
+from spinmark_models.losses.core.precision import unit
 
 
 def nt_xent_chance(n: int) -> float:
@@ -48,7 +47,7 @@ def nt_xent(
     check_pair(z1_ND, z2_ND)
     check_temperature(temperature)
     check_groups(groups, len(z1_ND))
-    views = two_views(F.normalize(exact(z1_ND), dim=1), F.normalize(exact(z2_ND), dim=1))
+    views = two_views(unit(z1_ND), unit(z2_ND))
     ignore = None if groups is None else same_group(views, groups)
     row_loss = one_positive(views.partner, itself_N=views.itself, ignore=ignore)
     total = contrast(views.queries, views.keys, row_loss, scale=1 / temperature)

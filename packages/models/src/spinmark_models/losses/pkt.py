@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spinmark_models.losses.batch import batch_size
-from spinmark_models.losses.checks import check_same_rows
-from spinmark_models.losses.gather import gather_rows
-from spinmark_models.losses.kernel import contrast
-from spinmark_models.losses.precision import exact
+from spinmark_models.losses.core.batch import batch_size
+from spinmark_models.losses.core.checks import check_same_rows
+from spinmark_models.losses.core.gather import gather_rows
+from spinmark_models.losses.core.kernel import contrast
+from spinmark_models.losses.core.precision import exact, unit
 
 # Opposite rows have a kernel of 0, of which there is no logarithm.
 _FLOOR = 1e-7
@@ -36,7 +36,7 @@ def pkt(student_NE: Tensor, teacher_NF: Tensor) -> Tensor:
     """
     check_same_rows(student_NE, teacher_NF)
     batch_size(student_NE, least=2)
-    student = F.normalize(exact(student_NE), dim=1)
+    student = unit(student_NE)
     teacher = F.normalize(exact(teacher_NF.detach()), dim=1)
     keys, start = gather_rows(student)
     teachers, _ = gather_rows(teacher)

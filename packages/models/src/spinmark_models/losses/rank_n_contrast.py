@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from spinmark_models.errors import InputError
-from spinmark_models.losses.batch import process_count
-from spinmark_models.losses.checks import check_groups, check_rows, check_temperature
-from spinmark_models.losses.gather import gather_rows
-from spinmark_models.losses.ranked import Ranking, ranked_contrast
+from spinmark_models.losses.core.batch import process_count
+from spinmark_models.losses.core.checks import check_groups, check_rows, check_temperature
+from spinmark_models.losses.core.gather import gather_rows
+from spinmark_models.losses.core.ranked import Ranking, ranked_contrast
 
 
 def rank_n_contrast_chance(n: int) -> float:

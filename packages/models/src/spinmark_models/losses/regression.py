@@ -6,8 +6,8 @@ The form 2 - 2 cos is that of Grill et al., "Bootstrap Your Own Latent", 2020, a
 from torch import Tensor
 from torch.nn import functional as F
 
-from spinmark_models.losses.checks import check_pair
-from spinmark_models.losses.precision import exact
+from spinmark_models.losses.core.checks import check_pair
+from spinmark_models.losses.core.precision import exact
 
 
 def unit_distance(x_ND: Tensor, y_ND: Tensor) -> Tensor:

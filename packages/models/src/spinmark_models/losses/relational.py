@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spinmark_models.losses.checks import check_same_rows
-from spinmark_models.losses.gather import gather_rows
-from spinmark_models.losses.precision import exact
+from spinmark_models.losses.core.checks import check_same_rows
+from spinmark_models.losses.core.gather import gather_rows
+from spinmark_models.losses.core.precision import exact
 
 
 def _relative_distances(x_ND: Tensor) -> Tensor:

@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from spinmark_models.losses.batch import batch_size, process_count, sum_processes
-from spinmark_models.losses.checks import check_same_rows
-from spinmark_models.losses.gather import gather_rows
-from spinmark_models.losses.precision import exact, without_autocast
+from spinmark_models.losses.core.batch import batch_size, process_count, sum_processes
+from spinmark_models.losses.core.checks import check_same_rows
+from spinmark_models.losses.core.gather import gather_rows
+from spinmark_models.losses.core.precision import exact, without_autocast
 
 # Cosines, and numbers of differences, that are held at a time.
 _BLOCK_NUMBERS = 1 << 22

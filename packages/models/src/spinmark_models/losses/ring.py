@@ -8,19 +8,18 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from spinmark_models.errors import InputError
-from spinmark_models.losses.checks import (
+from spinmark_models.losses.core.checks import (
     check_between,
     check_groups,
     check_pair,
     check_temperature,
 )
-from spinmark_models.losses.info_nce import shifted_softmax_
-from spinmark_models.losses.kernel import PairRule, RowLoss, contrast
-from spinmark_models.losses.pairs import Views, keep_negatives_, same_group, two_views
-from spinmark_models.losses.precision import exact
+from spinmark_models.losses.core.info_nce import shifted_softmax_
+from spinmark_models.losses.core.kernel import PairRule, RowLoss, contrast
+from spinmark_models.losses.core.pairs import Views, keep_negatives_, same_group, two_views
+from spinmark_models.losses.core.precision import unit
 
 
 def ring_chance(n: int, inner: float = 0.01, outer: float = 0.1) -> float:
@@ -71,7 +70,7 @@ def ring(
     if not inner < outer:
         raise InputError(f"inner is {inner} and outer {outer}; outer must be the larger one.")
     check_groups(groups, len(z1_ND))
-    views = two_views(F.normalize(exact(z1_ND), dim=1), F.normalize(exact(z2_ND), dim=1))
+    views = two_views(unit(z1_ND), unit(z2_ND))
     ignore = None if groups is None else same_group(views, groups)
     row_loss = _row_loss(views, ignore, inner, outer)
     total = contrast(views.queries, views.keys, row_loss, scale=1 / temperature)

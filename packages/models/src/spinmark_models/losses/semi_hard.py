@@ -6,12 +6,11 @@ Schroff, Kalenichenko, Philbin, "FaceNet: A Unified Embedding for Face Recogniti
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from spinmark_models.losses.checks import check_groups, check_pair, check_temperature
-from spinmark_models.losses.kernel import PairRule, RowLoss, contrast
-from spinmark_models.losses.pairs import Views, keep_negatives_, same_group, two_views
-from spinmark_models.losses.precision import exact
+from spinmark_models.losses.core.checks import check_groups, check_pair, check_temperature
+from spinmark_models.losses.core.kernel import PairRule, RowLoss, contrast
+from spinmark_models.losses.core.pairs import Views, keep_negatives_, same_group, two_views
+from spinmark_models.losses.core.precision import unit
 
 
 def semi_hard_chance(margin: float = 0.2) -> float:
@@ -44,7 +43,7 @@ def semi_hard(
     check_pair(z1_ND, z2_ND)
     check_temperature(margin, "margin")
     check_groups(groups, len(z1_ND))
-    views = two_views(F.normalize(exact(z1_ND), dim=1), F.normalize(exact(z2_ND), dim=1))
+    views = two_views(unit(z1_ND), unit(z2_ND))
     ignore = None if groups is None else same_group(views, groups)
     return contrast(views.queries, views.keys, _row_loss(views, ignore, margin)) / len(
         views.queries

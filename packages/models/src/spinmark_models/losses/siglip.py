@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spinmark_models.losses.checks import check_groups, check_pair
-from spinmark_models.losses.gather import gather_rows
-from spinmark_models.losses.kernel import PairRule, RowLoss, contrast
+from spinmark_models.losses.core.checks import check_groups, check_pair
+from spinmark_models.losses.core.gather import gather_rows
+from spinmark_models.losses.core.kernel import PairRule, RowLoss, contrast
+from spinmark_models.losses.core.precision import unit
 
 
 def siglip_chance(n: int) -> float:
@@ -70,7 +71,7 @@ def siglip(
     check_pair(a_ND, b_ND)
     check_groups(groups, len(a_ND))
     n = len(a_ND)
-    a, b = F.normalize(a_ND, dim=1), F.normalize(b_ND, dim=1)
+    a, b = unit(a_ND), unit(b_ND)
     all_b, start = gather_rows(b)
     own = torch.arange(start, start + n, device=a.device)
     everyone = None if groups is None else gather_rows(groups)[0]

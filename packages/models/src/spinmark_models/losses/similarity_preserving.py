@@ -6,10 +6,10 @@ Tung, Mori, "Similarity-Preserving Knowledge Distillation", 2019, arXiv:1907.096
 from torch import Tensor
 from torch.nn import functional as F
 
-from spinmark_models.losses.checks import check_same_rows
-from spinmark_models.losses.gather import gather_rows
-from spinmark_models.losses.kernel import contrast, differentiated
-from spinmark_models.losses.precision import exact
+from spinmark_models.losses.core.checks import check_same_rows
+from spinmark_models.losses.core.gather import gather_rows
+from spinmark_models.losses.core.kernel import contrast, differentiated
+from spinmark_models.losses.core.precision import exact
 
 
 def similarity_preserving(student_NE: Tensor, teacher_NF: Tensor) -> Tensor:

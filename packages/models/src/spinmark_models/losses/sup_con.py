@@ -8,13 +8,13 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from spinmark_models.losses.batch import process_count
-from spinmark_models.losses.checks import check_groups, check_rows, check_temperature
-from spinmark_models.losses.gather import gather_rows
-from spinmark_models.losses.info_nce import weighted
-from spinmark_models.losses.kernel import contrast
+from spinmark_models.losses.core.batch import process_count
+from spinmark_models.losses.core.checks import check_groups, check_rows, check_temperature
+from spinmark_models.losses.core.gather import gather_rows
+from spinmark_models.losses.core.info_nce import weighted
+from spinmark_models.losses.core.kernel import contrast
+from spinmark_models.losses.core.precision import unit
 
 
 def sup_con_chance(n: int) -> float:
@@ -47,7 +47,7 @@ def sup_con(
     check_temperature(temperature)
     check_groups(labels_N, len(z_ND), "labels")
     check_groups(subjects, len(z_ND), "subjects")
-    z = F.normalize(z_ND, dim=1)
+    z = unit(z_ND)
     keys, start = gather_rows(z)
     labels, _ = gather_rows(labels_N)
     owners = None if subjects is None else gather_rows(subjects)[0]

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spinmark_models.errors import InputError
-from spinmark_models.losses.checks import check_pair, check_rows, check_temperature
-from spinmark_models.losses.precision import exact
-from spinmark_models.losses.sinkhorn import sinkhorn
+from spinmark_models.losses.core.checks import check_pair, check_rows, check_temperature
+from spinmark_models.losses.core.precision import exact
+from spinmark_models.losses.core.sinkhorn import sinkhorn
 
 
 class Prototypes(nn.Module):

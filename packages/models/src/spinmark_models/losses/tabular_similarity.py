@@ -10,18 +10,18 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from spinmark_models.errors import InputError
-from spinmark_models.losses.checks import (
+from spinmark_models.losses.core.checks import (
     check_between,
     check_groups,
     check_pair,
     check_temperature,
 )
-from spinmark_models.losses.gather import gather_rows
-from spinmark_models.losses.pairs import same_group, two_views
-from spinmark_models.losses.positives import contrast_positives
+from spinmark_models.losses.core.gather import gather_rows
+from spinmark_models.losses.core.pairs import same_group, two_views
+from spinmark_models.losses.core.positives import contrast_positives
+from spinmark_models.losses.core.precision import unit
 
 
 def tabular_similarity_chance(n: int) -> float:
@@ -109,7 +109,7 @@ def tabular_similarity(
         raise InputError(f"top_k is {top_k}; use 1 or more, or None.")
     if not softness > 0:
         raise InputError(f"softness is {softness}; it must be above 0.")
-    views = two_views(F.normalize(z1_ND, dim=1), F.normalize(z2_ND, dim=1))
+    views = two_views(unit(z1_ND), unit(z2_ND))
     own = table_NF.to(torch.promote_types(table_NF.dtype, torch.float32))
     ranges = ranges_F.to(own)
     everyone, start = gather_rows(own)

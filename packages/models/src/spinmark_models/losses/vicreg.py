@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spinmark_models.losses.batch import batch_size, centred, sum_processes
-from spinmark_models.losses.checks import check_between, check_pair
-from spinmark_models.losses.precision import exact, without_autocast
+from spinmark_models.losses.core.batch import batch_size, centred, sum_processes
+from spinmark_models.losses.core.checks import check_between, check_pair
+from spinmark_models.losses.core.precision import exact, without_autocast
 
 
 def variance_and_covariance(z_ND: Tensor, eps: float = 1e-4) -> tuple[Tensor, Tensor]:

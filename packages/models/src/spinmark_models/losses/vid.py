@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spinmark_models.errors import InputError
-from spinmark_models.losses.checks import check_pair
-from spinmark_models.losses.precision import exact
+from spinmark_models.losses.core.checks import check_pair
+from spinmark_models.losses.core.precision import exact
 
 _LEAST_VARIANCE = 1e-5
 

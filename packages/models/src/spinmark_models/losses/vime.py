@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from spinmark_models.errors import InputError
-from spinmark_models.losses.batch import process_count, sum_processes
-from spinmark_models.losses.precision import exact
+from spinmark_models.losses.core.batch import process_count, sum_processes
+from spinmark_models.losses.core.precision import exact
 
 
 def vime(

@@ -8,13 +8,13 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from spinmark_models.errors import InputError
-from spinmark_models.losses.checks import check_groups, check_pair, check_temperature
-from spinmark_models.losses.gather import gather_rows
-from spinmark_models.losses.pairs import same_group, two_views
-from spinmark_models.losses.positives import contrast_positives
+from spinmark_models.losses.core.checks import check_groups, check_pair, check_temperature
+from spinmark_models.losses.core.gather import gather_rows
+from spinmark_models.losses.core.pairs import same_group, two_views
+from spinmark_models.losses.core.positives import contrast_positives
+from spinmark_models.losses.core.precision import unit
 
 
 def y_aware_chance(n: int) -> float:
@@ -62,7 +62,7 @@ def y_aware(
             f"values has shape {tuple(values_NF.shape)}; use ({len(z1_ND)},) or "
             f"({len(z1_ND)}, columns)."
         )
-    views = two_views(F.normalize(z1_ND, dim=1), F.normalize(z2_ND, dim=1))
+    views = two_views(unit(z1_ND), unit(z2_ND))
     exact = torch.promote_types(values_NF.dtype, torch.float32)
     own = values_NF.to(exact).reshape(len(z1_ND), -1) / bandwidth
     everyone, _ = gather_rows(own)

@@ -11,7 +11,7 @@ arXiv:1807.03748, is one positive of weight 1 and candidates of weight 1.
 import torch
 from torch import Tensor
 
-from spinmark_models.losses.kernel import PairRule, RowLoss
+from spinmark_models.losses.core.kernel import PairRule, RowLoss
 
 
 def shifted_softmax_(similarity_RM: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spinmark_models.errors import InputError
-from spinmark_models.losses.checks import check_groups, check_rows
-from spinmark_models.losses.gather import gather_rows
-from spinmark_models.losses.precision import exact
+from spinmark_models.losses.core.checks import check_groups, check_rows
+from spinmark_models.losses.core.gather import gather_rows
+from spinmark_models.losses.core.precision import exact
 
 
 class NegativeQueue(nn.Module):

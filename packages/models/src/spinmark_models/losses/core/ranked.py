@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from spinmark_models.losses.gather import gather_rows
-from spinmark_models.losses.kernel import rows_per_block
-from spinmark_models.losses.precision import exact
+from spinmark_models.losses.core.gather import gather_rows
+from spinmark_models.losses.core.kernel import rows_per_block
+from spinmark_models.losses.core.precision import exact
 
 
 class Ranking(NamedTuple):

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from spinmark_models.losses.gather import gather_rows
-from spinmark_models.losses.kernel import PairRule
+from spinmark_models.losses.core.gather import gather_rows
+from spinmark_models.losses.core.kernel import PairRule
 
 
 class Views(NamedTuple):

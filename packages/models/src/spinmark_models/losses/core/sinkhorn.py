@@ -12,9 +12,9 @@ from torch import Tensor
 from torch import distributed as dist
 
 from spinmark_models.errors import InputError
-from spinmark_models.losses.batch import batch_size
-from spinmark_models.losses.gather import is_distributed
-from spinmark_models.losses.precision import exact
+from spinmark_models.losses.core.batch import batch_size
+from spinmark_models.losses.core.gather import is_distributed
+from spinmark_models.losses.core.precision import exact
 
 
 def _log_sum_of_all_rows(log_NK: Tensor) -> Tensor:

@@ -8,9 +8,9 @@ whatever else is known.
 import torch
 from torch import Tensor
 
-from spinmark_models.losses.info_nce import weighted
-from spinmark_models.losses.kernel import PairRule, contrast
-from spinmark_models.losses.pairs import Views
+from spinmark_models.losses.core.info_nce import weighted
+from spinmark_models.losses.core.kernel import PairRule, contrast
+from spinmark_models.losses.core.pairs import Views
 
 
 def contrast_positives(

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch import distributed as dist
 
 from spinmark_models.errors import InputError
-from spinmark_models.losses.checks import check_rows
-from spinmark_models.losses.gather import is_distributed, place_of_rows
+from spinmark_models.losses.core.checks import check_rows
+from spinmark_models.losses.core.gather import is_distributed, place_of_rows
 
 
 class _SumProcesses(torch.autograd.Function):

@@ -7,7 +7,7 @@ stay. So memory grows with the batch and not with its square, and the block stay
 
 A loss is told to the kernel as a `RowLoss`: from a block of similarities to the loss of each row
 and the gradient by the similarities, both written out and not differentiated by autograd.
-`spinmark_models.losses.info_nce` holds the one that most losses are made of.
+`spinmark_models.losses.core.info_nce` holds the one that most losses are made of.
 
 On a GPU, products are taken in the dtype of the rows and summed in float32 or float64; on a CPU,
 short floats are widened first. Everything else is float32 or float64. Autocast does not reach

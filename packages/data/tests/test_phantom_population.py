@@ -204,6 +204,7 @@ def test_the_study_learns_what_it_can_and_no_more(population, clinic):
         ("informative_missing", -0.5),
         ("informative_censoring", 3.0),
         ("hazard_shape", 0.0),
+        ("late_entry", 1.1),
     ],
 )
 def test_a_field_out_of_bounds_is_named(field, value):

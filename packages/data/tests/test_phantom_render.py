@@ -1,5 +1,6 @@
 """Shapes are computed only where they can be: that must not change a voxel."""
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -7,7 +8,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from spinmark_data.errors import InputError
 from spinmark_data.phantom import canvas, render
+from spinmark_data.phantom.anatomy import Knee
 from spinmark_data.phantom.signal import SCANNERS
 from spinmark_data.phantom.state import Grid, JointState
 
@@ -119,3 +122,58 @@ def test_one_grid_of_the_same_voxels_has_the_labels_of_the_other_plane() -> None
     np.testing.assert_array_equal(two.labels, one.labels.transpose(2, 1, 0))
     at, there = np.array([7, 11, 13, 1]), np.array([13, 11, 7, 1])
     np.testing.assert_allclose(one.affine @ at, two.affine @ there)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"fat_mm": -1.0}, "fat_mm is -1.0; it must lie between 0.0 and 100.0"),
+        ({"size": 0.0}, "size is 0.0; it must lie between 0.5 and 2.0"),
+        ({"medial": 1.2}, "medial is 1.2"),
+        ({"cartilage": -0.5}, "cartilage is -0.5"),
+        ({"bone": float("nan")}, "bone is nan"),
+        ({"laterality": "left"}, "laterality is 'left'"),
+        ({"sex": 0}, "sex 0"),
+    ],
+)
+def test_a_joint_that_cannot_be_is_refused(changes: dict[str, object], told: str) -> None:
+    state = knee((0.0,) * 4, 1.0, (0.0,) * 6, 0.7, 1, left=False)
+    with pytest.raises(InputError, match=told):
+        replace(state, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"gain": 0.0}, {"fat_suppression": 1.5}, {"noise": -0.1}, {"blur_mm": -1.0}]
+)
+def test_a_scanner_that_cannot_be_is_refused(changes: dict[str, float]) -> None:
+    with pytest.raises(InputError, match=next(iter(changes))):
+        replace(SCANNERS[0], **changes)  # type: ignore[arg-type]
+
+
+def test_a_grid_without_voxels_is_refused() -> None:
+    with pytest.raises(InputError, match="spacing_mm is -1"):
+        Grid(shape=(8, 8, 8), spacing_mm=(1.0, -1.0, 1.0))
+    with pytest.raises(InputError, match="shape is 0"):
+        Grid(shape=(8, 0, 8), spacing_mm=(1.0, 1.0, 1.0))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    shape=st.tuples(*(st.floats(-3, 3) for _ in range(13))),
+    sex=st.sampled_from([1, 2]),
+    seed=st.integers(0, 1000),
+)
+def test_no_cartilage_is_thicker_than_its_bound(
+    shape: tuple[float, ...], sex: int, seed: int
+) -> None:
+    """Nothing is painted further from a bone than the bound, so it must hold wherever a bone is."""
+    state = replace(knee((0.0,) * 4, 1.0, shape, 0.7, seed, left=False), sex=sex)
+    joint = Knee(state, ())
+    rng = np.random.default_rng(seed)
+    at = tuple(rng.uniform(-70, 70, 4000).astype(np.float32) for _ in range(3))
+    bones = {"femoral_cartilage": joint.femur, "medial_tibial_cartilage": joint.tibia}
+    bones["lateral_tibial_cartilage"] = joint.tibia
+    for name, bone in bones.items():
+        near = bone(at) < 8  # type: ignore[arg-type]
+        thick = joint.thickness(name, tuple(x[near] for x in at))  # type: ignore[arg-type]
+        assert thick.max(initial=0.0) <= joint.thickest(name)

@@ -145,6 +145,13 @@ def test_an_uncoupled_table_knows_nothing_of_the_images(usual):
         gram = x[fit].T @ x[fit] + 10.0 * np.eye(x.shape[1])
         residual = y[held] - x[held] @ np.linalg.solve(gram, x[fit].T @ y[fit])
         assert 1 - residual.var() / y[held].var() < 0.08
+    # Nor on which side the disease lies.
+    side = films["XRJSM"] - films["XRJSL"]
+    own = grades["XRJSM"] - grades["XRJSL"]
+    medial = usual.joints["medial"]
+    assert own.corr(medial) > 0.2
+    assert abs(side.corr(medial)) < 0.05
+    assert abs(knees["ALIGN"].corr(medial)) < 0.05
     assert knees["CREPIT"].mean() == pytest.approx(coupled["CREPIT"].mean(), rel=0.08)
     assert films["XRKL"].mean() == pytest.approx(grades["XRKL"].mean(), rel=0.08)
 

@@ -10,6 +10,8 @@ from torch import Tensor
 from torch import multiprocessing as mp
 
 from spinmark_models.errors import InputError
+from spinmark_models.losses import koleo, mochi, relational_angle
+from spinmark_models.losses.core import kernel
 from spinmark_models.losses.registry import LOSSES, get_loss
 
 from .loss_cases import CASES, Case, Inputs, inputs
@@ -78,6 +80,44 @@ def test_the_length_of_a_row_does_not_matter(name: str, factors: list[float], se
     column = torch.tensor(factors, dtype=torch.float64)[:, None]
     longer = x._replace(**{k: getattr(x, k) * column for k in CASES[name].scales})
     torch.testing.assert_close(CASES[name].call(longer), CASES[name].call(x))
+
+
+def blocks_of(patch: pytest.MonkeyPatch, rows: int) -> None:
+    """Has every loss that goes through its rows in blocks take about so many at a time."""
+    patch.setattr(kernel, "_BLOCK_CPU", 1)
+    patch.setattr(kernel, "_LEAST_ROWS", rows)
+    patch.setattr(koleo, "_BLOCK_ROWS", rows)
+    # These count numbers; a row of either has about a hundred here.
+    patch.setattr(mochi, "_BLOCK", 100 * rows)
+    patch.setattr(relational_angle, "_BLOCK_NUMBERS", 100 * rows)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(deadline=None, max_examples=6)
+@given(rows=st.integers(1, 9), n=st.integers(7, 10), seed=st.integers(0, 1000))
+def test_blocks_of_any_size_equal_the_whole(name: str, rows: int, n: int, seed: int) -> None:
+    case, x = CASES[name], inputs(n, seed=seed)
+    whole, parts = with_gradient(x, case), with_gradient(x, case)
+    expected = case.call(whole)
+    expected.backward()  # type: ignore[no-untyped-call]
+    with pytest.MonkeyPatch.context() as patch:
+        blocks_of(patch, rows)
+        loss = case.call(parts)
+        loss.backward()  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(loss, expected)
+    for k in case.learns:
+        torch.testing.assert_close(getattr(parts, k).grad, getattr(whole, k).grad)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_negative_group_is_like_no_other(name: str) -> None:
+    # A column of subjects that are not known would otherwise leave no negatives, in silence.
+    x = inputs()
+    unknown = x._replace(subject=torch.tensor([-1, -1, 3, 3, -2, -1, 5, 5]))
+    apart = x._replace(subject=torch.tensor([90, 91, 3, 3, 92, 93, 5, 5]))
+    for dtype in (torch.long, torch.int8, torch.float64):
+        got = CASES[name].call(unknown._replace(subject=unknown.subject.to(dtype)))
+        torch.testing.assert_close(got, CASES[name].call(apart))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -150,17 +190,33 @@ def test_two_threads_give_the_same_gradient_every_time(name: str) -> None:
     assert len(gradients) == 1
 
 
+def lopsided() -> Inputs:
+    """Groups that cross processes; the second process has no labels, events or values."""
+    x = inputs().rows([0, 4, 1, 6, 2, 5, 3, 7])
+    second = torch.arange(8) >= 4
+    return x._replace(
+        label=x.label.masked_fill(second, -1),
+        event=x.event & ~second,
+        value=x.value.masked_fill(second, torch.nan),
+    )
+
+
+CONTENTS = {"even": inputs, "lopsided": lopsided}
+DISTRIBUTED = [(n, content) for n in NAMES if CASES[n].distributed for content in CONTENTS]
+
+
 def work(rank: int, folder: str) -> None:
     from torch import distributed as dist
 
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     found = {}
-    for name in [n for n in NAMES if CASES[n].distributed]:
-        x = with_gradient(inputs().rows(slice(4 * rank, 4 * rank + 4)), CASES[name])
+    for name, content in DISTRIBUTED:
+        x = with_gradient(CONTENTS[content]().rows(slice(4 * rank, 4 * rank + 4)), CASES[name])
         loss = CASES[name].call(x)
         loss.backward()  # type: ignore[no-untyped-call]
-        found[name] = (loss.detach(), {k: getattr(x, k).grad for k in CASES[name].learns})
+        grown = {k: getattr(x, k).grad for k in CASES[name].learns}
+        found[name, content] = (loss.detach(), grown)
     torch.save(found, f"{folder}/{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()
@@ -174,13 +230,15 @@ def test_two_processes_equal_one_in_loss_and_gradient(
     monkeypatch.syspath_prepend(str(pytestconfig.rootpath))
     mp.spawn(work, args=(str(tmp_path),), nprocs=2)  # type: ignore[attr-defined, no-untyped-call]
     parts = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
-    for name in [n for n in NAMES if CASES[n].distributed]:
-        x = with_gradient(inputs(), CASES[name])
+    for name, content in DISTRIBUTED:
+        x = with_gradient(CONTENTS[content](), CASES[name])
         loss = CASES[name].call(x)
         loss.backward()  # type: ignore[no-untyped-call]
         # Averaged over processes, as DistributedDataParallel does with gradients.
-        mean = (parts[0][name][0] + parts[1][name][0]) / 2
-        torch.testing.assert_close(mean, loss.detach(), msg=name)
+        (first, first_grown), (second, second_grown) = (part[name, content] for part in parts)
+        mean = (first + second) / 2
+        torch.testing.assert_close(mean, loss.detach(), msg=f"{name}, {content}")
         for k in CASES[name].learns:
-            got = torch.cat([parts[0][name][1][k], parts[1][name][1][k]]) / 2
-            torch.testing.assert_close(got, getattr(x, k).grad, msg=f"{name} by {k}")
+            got = torch.cat([first_grown[k], second_grown[k]]) / 2
+            want = getattr(x, k).grad
+            torch.testing.assert_close(got, want, msg=f"{name} by {k}, {content}")

@@ -152,6 +152,22 @@ def test_the_learnt_scale_of_clip_is_held_at_a_hundred() -> None:
     assert torch.autograd.gradcheck(lambda s: clip_loss(a, b, logit_scale=s, lam=0.3), (learnt,))
 
 
+def test_a_scale_beyond_the_limit_can_only_come_back() -> None:
+    a, _ = pair(6)
+    slopes = []
+    # Partners that agree ask for a larger scale, partners that are opposed for a smaller one.
+    for b in (a, -a):
+        scale = torch.tensor(120.0, dtype=torch.float64, requires_grad=True)
+        clip_loss(a, b, logit_scale=scale).backward()  # type: ignore[no-untyped-call]
+        assert scale.grad is not None
+        slopes.append(float(scale.grad))
+    assert slopes[0] == 0
+    assert slopes[1] > 0
+    at_limit = torch.tensor(100.0, dtype=torch.float64, requires_grad=True)
+    clip_loss(a, -a, logit_scale=at_limit).backward()  # type: ignore[no-untyped-call]
+    assert slopes[1] == pytest.approx(float(at_limit.grad or 0))
+
+
 def test_one_point_has_the_chance_level_of_clip() -> None:
     one = torch.ones(7, 3, dtype=torch.float64)
     assert float(clip_loss(one, one, lam=0.2)) == pytest.approx(clip_chance(7))

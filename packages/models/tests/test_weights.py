@@ -1,6 +1,7 @@
 """Weights from a file: what matched, what did not, and what is never opened."""
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -162,3 +163,36 @@ def test_bad_files_are_refused_and_change_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"both become 'stem.1.weight'"):
         load_weights(own, write(tmp_path / "two.safetensors", twice), prefixes=("model.",))
     assert all(torch.equal(v, before[k]) for k, v in own.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("turned", "said"),
+    [
+        (lambda x: x.int(), r"torch\.int32 in the file and torch\.float32"),
+        (lambda x: x.to(torch.complex64), r"torch\.complex64 in the file"),
+        (lambda x: torch.full_like(x, 1e300, dtype=torch.float64), "no numbers in torch.float32"),
+    ],
+)
+def test_numbers_that_cannot_be_converted_are_refused(
+    tmp_path: Path, turned: Callable[[torch.Tensor], torch.Tensor], said: str
+) -> None:
+    own = small("residual3d")
+    before = snapshot(own)
+    state = snapshot(own)
+    state["stem.0.weight"] = turned(state["stem.0.weight"])
+    with pytest.raises(InputError, match=said) as caught:
+        load_weights(own, write(tmp_path / "w.safetensors", state))
+    assert "\n" not in str(caught.value)
+    assert all(torch.equal(v, before[k]) for k, v in own.state_dict().items())
+
+
+def test_a_file_cut_short_is_refused_and_an_empty_prefix_strips_nothing(tmp_path: Path) -> None:
+    own = small("residual3d")
+    path = write(tmp_path / "w.safetensors", snapshot(own))
+    assert load_weights(own, path, prefixes=("",), strict=True).complete
+    whole = path.read_bytes()
+    for kept in (0, 7, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:kept])
+        with pytest.raises(InputError, match="cannot be read as safetensors") as caught:
+            load_weights(own, path)
+        assert "\n" not in str(caught.value)

@@ -12,6 +12,8 @@
 - `config`: the parameters of a phantom cohort.
 - `population`: people and their knees at enrolment; `progression`: how the knees change.
 - `clinic`: symptoms, examination and radiographic grades from the same latents.
+- `posterior`, `ideal_reader`, `ceiling`: what a perfect method could reach.
+- `bounds`: numbers that cannot be, refused by name.
 - `outcomes`: replacement, death, dropout and contacts, with the true hazards.
 - `sheets`, `release_tables`, `outcome_table`: the tables of the release, quirks included.
 - `images`: which scans are made, on which machine, and their rendering in parallel.

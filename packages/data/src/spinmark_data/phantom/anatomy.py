@@ -242,6 +242,12 @@ class Knee:
         region = region * (1 - np.float32(self.crown) * (((inwards + 4) / a) ** 2 + along2))
         return np.asarray(full * region * self._left(at), np.float32)
 
+    def thickest(self, *names: str) -> float:
+        """A thickness in mm that none of these cartilages passes."""
+        # The femur's dome and its growth towards the front make up to 1.32 of the base.
+        shares = {"femoral_cartilage": 1.35}
+        return max(_BASE_MM[name] * shares.get(name, 1.0) for name in names) * self.thick
+
     def _left(self, at: Coordinates) -> FloatArray:
         return self._loss(at, self._side_weight(at[0]))
 

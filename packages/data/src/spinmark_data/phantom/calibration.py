@@ -17,6 +17,8 @@ from spinmark_data.phantom.population import sample_population
 
 SOURCES = {
     "release": "counts of the OAI's public release (Enrollees and Outcomes99), as third parties state them",
+    "replacements": "github.com/ParkerCase/KiHealth, OUTCOME_DEFINITION_DOCUMENTATION.md: confirmed "
+    "replacements counted in Outcomes99 of the OAI's public release, 4,796 people",
     "tka": "OARSI abstract on 5-year arthroplasty, 4,674 people of the OAI: discovery.researcher.life/"
     "article/74bf41b90d9d352c9ba3bdfe03c47b72 (read there; its DOI was not found)",
     "ages": "doi:10.1038/s41598-023-33934-1",
@@ -89,10 +91,14 @@ TARGETS: tuple[Target, ...] = (
     _target("koos_symptoms_mean", "KOOS symptoms, mean (right knee)", 85.95, 1.2, "tka"),
     _target("koos_symptoms_sd", "KOOS symptoms, standard deviation", 14.60, 1.0, "tka"),
     _target(
-        "replaced_2y", "people with a replacement in 730 days, share", 68 / 4796, 0.009, "release"
+        "replaced_2y",
+        "people with a replacement in 730 days, share",
+        68 / 4796,
+        0.009,
+        "replacements",
     ),
     _target("replaced_3y", "within 3 years", 116 / 4796, 0.011, "arthroplasty"),
-    _target("replaced_4y", "within 1,460 days", 171 / 4796, 0.013, "release"),
+    _target("replaced_4y", "within 1,460 days", 171 / 4796, 0.013, "replacements"),
     _target(
         "known_knees", "knees with a confirmed replacement, share", 532 / 9592, 0.013, "release"
     ),

@@ -82,7 +82,8 @@ class Lattice:
         block = max(1, int(_BLOCK_MM / max(dy, dx)))
         self.block = block
         self.step = max(1, _SLAB_VOXELS // (ny * nx))
-        self.slack = _STEEPEST * (block // 2) * float(np.hypot(dy, dx)) / size if block > 1 else 0.0
+        # From the middle of a block to its farthest voxel.
+        self.reach = (block // 2) * float(np.hypot(dy, dx)) / size if block > 1 else 0.0
         rows, columns = (
             np.minimum(np.arange((n + block - 1) // block) * block + block // 2, n - 1)
             for n in (ny, nx)
@@ -98,20 +99,6 @@ class Lattice:
         """Coordinates `(depth, z, y, x)` of some rows and columns of some slices."""
         m, s, p = (
             across[:, slices, None, None] + plane[rows][:, columns]
-            for across, plane in zip(self._across, self._planes, strict=True)
-        )
-        return m, s, p
-
-    def pick(self, start: int, places: Places) -> Coordinates:
-        """Coordinates `(depth, n)` of voxels, counted from the first of slice `start`."""
-        size = self.shape[1] * self.shape[2]
-        if self.step == 1:
-            slices: Any = slice(start, start + 1)
-        else:
-            slices, places = np.divmod(places, size)
-            slices += start
-        m, s, p = (
-            across[:, slices] + plane.reshape(-1)[places]
             for across, plane in zip(self._across, self._planes, strict=True)
         )
         return m, s, p
@@ -154,6 +141,7 @@ class Slab:
         self.shape = (stop - start, *lattice.shape[1:])
         self.width, self.block = lattice.width, lattice.block
         self._lattice = lattice
+        self._at = lattice.at(slice(start, stop))
         self._blocks = lattice.blocks(start, stop)
         self.windows = _Windows(
             lattice.at(slice(start, stop, max(stop - start - 1, 1)), [0, -1], [0, -1]),
@@ -163,14 +151,22 @@ class Slab:
 
     def at(self, window: Window = WHOLE) -> Coordinates:
         """Coordinates `(depth, z, y, x)` within a window."""
-        first, last, _ = window[0].indices(self.shape[0])
-        return self._lattice.at(slice(self.start + first, self.start + last), *window[1:])
+        m, s, p = (values[:, *window] for values in self._at)
+        return m, s, p
 
     def pick(self, places: Places) -> Coordinates:
         """Coordinates `(depth, n)` of some voxels."""
-        return self._lattice.pick(self.start, places)
+        m, s, p = (values.reshape(len(values), -1).take(places, axis=1) for values in self._at)
+        return m, s, p
 
-    def near(self, field: Field, low: float, high: float, window: Window = WHOLE) -> Near:
+    def near(
+        self,
+        field: Field,
+        low: float,
+        high: float,
+        window: Window = WHOLE,
+        steepest: float = _STEEPEST,
+    ) -> Near:
         """Find where an implicit function lies between two values.
 
         Args:
@@ -178,13 +174,14 @@ class Slab:
             low: Below it, a voxel is known to be inside; minus infinity computes all the inside.
             high: Above it, nothing is known of a voxel.
             window: Where the function can be below `high` at all; it saves time on coarse grids.
+            steepest: Millimetres that it can change by in a millimetre of the scan.
 
         Returns:
             The voxels in between and the function there.
         """
         if self.block == 1:
             return self._near(field, low, high, window)
-        slack = self._lattice.slack
+        slack = self._lattice.reach * steepest
         sampled = field(self._blocks)
         inside = _every(sampled < low - slack)
         places = self._places(~(inside | _every(sampled > high + slack)))
@@ -192,9 +189,37 @@ class Slab:
             return Near(places, np.empty((len(sampled), 0), np.float32), inside)
         return Near(places, field(self.pick(places)), inside)
 
+    def near_each(
+        self,
+        field: Field,
+        low: float,
+        high: float,
+        beyond: Sequence[np.float32],
+        steepest: float = _STEEPEST,
+    ) -> list[Near]:
+        """Find where an implicit function less a distance lies between two values, for each distance.
+
+        Args:
+            field: The function.
+            low: As of `near`.
+            high: As of `near`.
+            beyond: Distances that are taken from the function.
+            steepest: As of `near`.
+        """
+        if self.block > 1:
+
+            def less(off: np.float32) -> Field:
+                return lambda at: np.asarray(field(at) - off)
+
+            return [self.near(less(off), low, high, WHOLE, steepest) for off in beyond]
+        values = field(self.at())
+        return [self._within(values - off, low, high, WHOLE) for off in beyond]
+
     def _near(self, field: Field, low: float, high: float, window: Window) -> Near:
-        """The same where every voxel is a block of its own."""
-        values = field(self.at(window))
+        """As `near` where every voxel is a block of its own."""
+        return self._within(field(self.at(window)), low, high, window)
+
+    def _within(self, values: FloatArray, low: float, high: float, window: Window) -> Near:
         inside = np.zeros(self.shape, np.bool_)
         inside[window] = below = _every(values < low)
         near = ~(below | _every(values > high))
@@ -274,10 +299,15 @@ class _Windows:
         found = [slice(None)] * 3
         for axis, (low, high), c, a in zip(self._order, self._ranges, centre, half, strict=True):
             reach = a + margin
-            (inside,) = np.nonzero((high >= c - reach) & (low <= c + reach))
-            if not len(inside):
+            if high[0] <= high[-1]:
+                first = int(np.searchsorted(high, c - reach))
+                last = int(np.searchsorted(low, c + reach, side="right"))
+            else:
+                first = len(low) - int(np.searchsorted(low[::-1], c + reach, side="right"))
+                last = len(high) - int(np.searchsorted(high[::-1], c - reach))
+            if first >= last:
                 return None
-            found[axis] = slice(int(inside[0]), int(inside[-1]) + 1)
+            found[axis] = slice(first, last)
         return found[0], found[1], found[2]
 
 
@@ -323,8 +353,8 @@ class Canvas:
         self, tissue: str, label: str | None, cover: FloatArray, places: Places
     ) -> None:
         """Lay a tissue over some voxels."""
-        touched = np.flatnonzero(cover)
-        cover, places = cover[touched], places[touched]
+        touched = np.flatnonzero(cover > 0)
+        cover, places = cover.take(touched), places.take(touched)
         left = 1 - cover
         for image, signal in zip(self.image, self._signals[tissue], strict=True):
             flat = image.reshape(-1)
@@ -346,7 +376,10 @@ class Canvas:
         """Lay a tissue inside of a surface."""
         if window is None:
             return
-        near = slab.near(field, -self.half, self.half, window)
+        self.lay_near(tissue, label, slab, slab.near(field, -self.half, self.half, window))
+
+    def lay_near(self, tissue: str, label: str, slab: Slab, near: Near) -> None:
+        """Lay a tissue inside of a surface that was found."""
         self.fill(tissue, label, slab, near.inside)
         self.paint_places(tissue, label, self.cover(near.values), near.places)
 

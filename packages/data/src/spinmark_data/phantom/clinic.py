@@ -258,7 +258,7 @@ def clinic_visit(
         symptoms + 0.5 * person + 0.4 * e[:, 3] - SYMPTOM_FROM
     )
     kooskp = 100.0 - KOOS_STEEP * _symptom(pain + 0.2 * e[:, 4] - KOOS_FROM)
-    varus = 1.0 + 4.0 * cartilage * (population.joints["medial"].to_numpy() - 0.4)
+    varus = 1.0 + 4.0 * cartilage * (seen.medial - 0.4)
     joints = pd.DataFrame(
         {
             "WOMKP": womkp,
@@ -361,7 +361,7 @@ def radiograph(
     seen = seen_by_clinic(population, latents, visit, config)
     latents = seen.examined
     _, cartilage, _, hypertrophy = latents.T
-    medial = population.joints["medial"].to_numpy()
+    medial = seen.medial
     out = {"XRKL": _grade(kl_score(latents) + KL_ERROR * e[:, 0], *KL_CUTS)}
     for k, (name, share) in enumerate((("XRJSM", medial), ("XRJSL", 1.0 - medial)), start=1):
         narrowing = cartilage * np.minimum(1.0, 1.3 * share) + 0.20 * e[:, k]

@@ -6,6 +6,7 @@ from typing import Literal
 
 from spinmark_data.cluster_config import ClusterConfig
 from spinmark_data.errors import InputError
+from spinmark_data.phantom.bounds import check_between
 
 VISIT_MONTHS = {
     "V00": 0,
@@ -60,6 +61,9 @@ class PhantomConfig:
             SAG_T2_MAP, whose fields of view are the DESS's.
         sequence_spacing_mm: Distance between voxel centres of a sequence along the (z, y, x) of its own
             array; by default slices as thick as the OAI's or the DESS's, and pixels as the DESS's.
+        late_entry: Share of people who are first scanned at a later one of `visits`, drawn among them:
+            whose knee was replaced, who died or who left before is never seen, and who is seen has
+            survived until then (left truncation). Tables begin at V00 all the same.
         rescans: Share of knees and visits whose series are all taken twice, repositioned.
         motion_ghosting: Share of scans with ghosts of motion; 0.05 is realistic.
         wrap_around: Share of scans into which anatomy beyond the field of view folds; 0.03 is realistic.
@@ -69,6 +73,7 @@ class PhantomConfig:
         sites: Number of clinical sites, 1 to 5 (A to E).
         site_confounding: How far the sites recruit different phenotypes: 0 not at all, 1 strongly.
         scanner_changes: Chance that a visit is scanned on another machine than the site's own.
+        scanner_upgrade: Replace site C's machine by another model after 18 months.
         structure: What the latents look like. `phenotypes`: five overlapping groups; `continuum`: the
             same means and spreads without any group; `severity`: one axis, on which all four latents
             rise together; `none`: no disease at all, so that whatever is found is invented.
@@ -77,9 +82,11 @@ class PhantomConfig:
         symptom_coupling: Share of knees whose symptoms follow their own structure; the others answer
             as another person would, so symptoms keep their distribution and lose their meaning.
         table_coupling: The same for everything that the clinic's tables and the radiographs say of
-            the disease; at 0 the tables are independent of the images.
+            the disease; at 0 they are independent of the disease on the images. MOAKS reads the
+            images whatever this is: `moaks_share` 0 leaves it out.
         scanner_outcome: Log hazard ratio of replacement between neighbouring sites (A lowest, E
             highest), whatever the disease: the machine then foretells the outcome for no good reason.
+            Sites A and E have the same model, so with 5 sites a scan tells less of it than with 4.
         event_share: Expected share of knees replaced within ten years, death competing. At 0.065
             the study learns of 5.5 % as the OAI did; more enriches the events and the truth says so.
         hazard_shape: Shape of the Weibull hazard of replacement; above 1 it rises with time.
@@ -117,6 +124,7 @@ class PhantomConfig:
     spacing_mm: tuple[float, float, float] = (3.6, 1.125, 1.125)
     sequences: tuple[str, ...] = ("SAG_3D_DESS",)
     sequence_spacing_mm: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    late_entry: float = 0.0
     rescans: float = 0.0
     motion_ghosting: float = 0.0
     wrap_around: float = 0.0
@@ -125,6 +133,7 @@ class PhantomConfig:
     sites: int = 5
     site_confounding: float = 0.5
     scanner_changes: float = 0.05
+    scanner_upgrade: bool = True
     structure: Literal["phenotypes", "continuum", "severity", "none"] = "phenotypes"
     separation: float = 1.0
     overlap: float = 0.0
@@ -158,35 +167,35 @@ class PhantomConfig:
         Raises:
             InputError: A field is out of bounds; the message names it and what is accepted.
         """
-        _check_between("subjects", self.subjects, 1, 100_000)
-        _check_between("seed", self.seed, 0, 2**63 - 1)
-        _check_between("v12_months", self.v12_months, 109, 168)
-        _check_between("nuisance", self.nuisance, 0.0, 4.0)
-        for rate in ("rescans", "motion_ghosting", "wrap_around", "fat_failure"):
-            _check_between(rate, getattr(self, rate), 0.0, 1.0)
+        check_between("subjects", self.subjects, 1, 100_000)
+        check_between("seed", self.seed, 0, 2**63 - 1)
+        check_between("v12_months", self.v12_months, 109, 168)
+        check_between("nuisance", self.nuisance, 0.0, 4.0)
+        for rate in ("late_entry", "rescans", "motion_ghosting", "wrap_around", "fat_failure"):
+            check_between(rate, getattr(self, rate), 0.0, 1.0)
         _check_sequences(self)
-        _check_between("sites", self.sites, 1, 5)
-        _check_between("site_confounding", self.site_confounding, 0.0, 1.0)
-        _check_between("scanner_changes", self.scanner_changes, 0.0, 1.0)
-        _check_between("separation", self.separation, 0.0, 2.0)
-        _check_between("overlap", self.overlap, 0.0, 1.0)
-        _check_between("symptom_coupling", self.symptom_coupling, 0.0, 1.0)
-        _check_between("table_coupling", self.table_coupling, 0.0, 1.0)
-        _check_between("scanner_outcome", self.scanner_outcome, 0.0, 2.0)
-        _check_between("event_share", self.event_share, 0.001, 0.6)
-        _check_between("hazard_shape", self.hazard_shape, 0.3, 5.0)
-        _check_between("frailty_variance", self.frailty_variance, 0.01, 4.0)
-        _check_between("replaced_at_baseline", self.replaced_at_baseline, 0.0, 0.5)
-        _check_between("unadjudicated", self.unadjudicated, 0.0, 1.0)
-        _check_between("dropout_per_year", self.dropout_per_year, 0.0, 1.0)
-        _check_between("informative_censoring", self.informative_censoring, 0.0, 2.0)
-        _check_between("missed_visit", self.missed_visit, 0.0, 0.5)
-        _check_between("missing_baseline", self.missing_baseline, 0.0, 0.5)
-        _check_between("missing_per_year", self.missing_per_year, 0.0, 0.05)
-        _check_between("informative_missing", self.informative_missing, 0.0, 4.0)
-        _check_between("moaks_share", self.moaks_share, 0.0, 1.0)
-        _check_between("reader_error", self.reader_error, 0.0, 4.0)
-        _check_between("workers", self.workers, 1, 256)
+        check_between("sites", self.sites, 1, 5)
+        check_between("site_confounding", self.site_confounding, 0.0, 1.0)
+        check_between("scanner_changes", self.scanner_changes, 0.0, 1.0)
+        check_between("separation", self.separation, 0.0, 2.0)
+        check_between("overlap", self.overlap, 0.0, 1.0)
+        check_between("symptom_coupling", self.symptom_coupling, 0.0, 1.0)
+        check_between("table_coupling", self.table_coupling, 0.0, 1.0)
+        check_between("scanner_outcome", self.scanner_outcome, 0.0, 2.0)
+        check_between("event_share", self.event_share, 0.001, 0.6)
+        check_between("hazard_shape", self.hazard_shape, 0.3, 5.0)
+        check_between("frailty_variance", self.frailty_variance, 0.01, 4.0)
+        check_between("replaced_at_baseline", self.replaced_at_baseline, 0.0, 0.5)
+        check_between("unadjudicated", self.unadjudicated, 0.0, 1.0)
+        check_between("dropout_per_year", self.dropout_per_year, 0.0, 1.0)
+        check_between("informative_censoring", self.informative_censoring, 0.0, 2.0)
+        check_between("missed_visit", self.missed_visit, 0.0, 0.5)
+        check_between("missing_baseline", self.missing_baseline, 0.0, 0.5)
+        check_between("missing_per_year", self.missing_per_year, 0.0, 0.05)
+        check_between("informative_missing", self.informative_missing, 0.0, 4.0)
+        check_between("moaks_share", self.moaks_share, 0.0, 1.0)
+        check_between("reader_error", self.reader_error, 0.0, 4.0)
+        check_between("workers", self.workers, 1, 256)
         _check_grid(self.grid_shape, self.spacing_mm, self.coarse_grid)
         _check_structure(self)
         if self.layout not in ("complete", "nda"):
@@ -198,6 +207,10 @@ class PhantomConfig:
                 raise InputError(
                     f"moaks_visits holds {visit!r}; accepted are {', '.join(MOAKS_VISITS)}."
                 )
+        if self.late_entry > 0 and len(self.visits) < 2:
+            raise InputError(
+                f"late_entry is {self.late_entry} with visits {self.visits[0]}; it needs at least 2 visits."
+            )
         absent = [visit for visit in self.visits if visit not in self.follow_up_visits]
         if absent:
             raise InputError(
@@ -233,7 +246,7 @@ def _check_grid(shape: tuple[int, ...], spacing_mm: tuple[float, ...], coarse_gr
         if len(values) != 3:
             raise InputError(f"{name} has {len(values)} values; three are needed, (z, y, x).")
         for value in values:
-            _check_between(name, value, low, high)
+            check_between(name, value, low, high)
     if math.prod(shape) > MAX_VOXELS:
         raise InputError(
             f"grid_shape is {shape}, {math.prod(shape):,} voxels; at most {MAX_VOXELS:,} are accepted."
@@ -274,11 +287,6 @@ def _check_structure(config: PhantomConfig) -> None:
         )
 
 
-def _check_between(name: str, value: float, low: float, high: float) -> None:
-    if not math.isfinite(value) or not low <= value <= high:
-        raise InputError(f"{name} is {value}; it must lie between {low} and {high}.")
-
-
 def _check_sequences(config: PhantomConfig) -> None:
     for name in config.sequences:
         if name not in SEQUENCE_NAMES:
@@ -301,7 +309,7 @@ def _check_sequences(config: PhantomConfig) -> None:
                 f"sequence_spacing_mm of {name} has {len(spacing)} values; three are needed."
             )
         for value in spacing:
-            _check_between(f"sequence_spacing_mm of {name}", value, 0.1, 12.0)
+            check_between(f"sequence_spacing_mm of {name}", value, 0.1, 12.0)
     several = len(config.sequences) > 1 or config.rescans > 0
     if several and config.subjects > MAX_SUBJECTS_OF_SEVERAL:
         raise InputError(

@@ -34,6 +34,7 @@ class Seen:
         felt: Latents `(joints, 4)` behind the symptoms.
         at_enrolment: Latents `(joints, 4)` at enrolment of those who are examined.
         phenotype: Phenotype of those who are examined, `(joints,)`.
+        medial: Share of the disease on the medial side of those who are examined, `(joints,)`.
         population: The people themselves.
     """
 
@@ -41,6 +42,7 @@ class Seen:
     felt: Floats
     at_enrolment: Floats
     phenotype: NDArray[np.int64]
+    medial: Floats
     population: Population
 
 
@@ -59,12 +61,14 @@ def seen_by_clinic(
         config: Parameters of the cohort.
     """
     phenotype = population.joints["phenotype"].to_numpy()
+    medial = population.joints["medial"].to_numpy(float)
     if config.table_coupling == 1.0 and config.symptom_coupling == 1.0:
         return Seen(
             examined=latents,
             felt=latents,
             at_enrolment=population.latents,
             phenotype=phenotype,
+            medial=medial,
             population=population,
         )
     people = len(population.subjects)
@@ -80,6 +84,7 @@ def seen_by_clinic(
         felt=np.where(felt[:, None], latents, other),
         at_enrolment=np.where(examined[:, None], population.latents, others.latents),
         phenotype=np.where(examined, phenotype, others.joints["phenotype"].to_numpy()),
+        medial=np.where(examined, medial, others.joints["medial"].to_numpy(float)),
         population=population,
     )
 

@@ -44,6 +44,8 @@ SPACED = ("V00", "V01", "V03")
 _NO_SCAN, _NO_SCAN_LATER = 0.005, 0.02
 # Key of the stream that decides which sessions are repeated.
 _AGAIN = 1
+# Key of the stream that decides who is first scanned at a later visit.
+_LATE = 60
 # The site whose machine was replaced by another between enrolment and this month.
 _UPGRADED_SITE, _UPGRADE_MONTH = "C", 18
 
@@ -123,29 +125,36 @@ def plan_scans(
     """
     n = len(population.subjects)
     dates = enrolment_dates(population)
+    first = _first_visits(n, config)
+    # Rows of a frame are slow to take one by one.
+    sites = population.subjects["site"].to_numpy()
+    halves = population.subjects["half"].to_numpy()
+    names = population.joints["subject_id"].to_numpy()
+    sides = population.joints["laterality"].to_numpy()
     rows = []
-    for visit in config.visits:
+    for number, visit in enumerate(config.visits):
         order = list(VISIT_MONTHS).index(visit)
         u = ndtr(normals(config.seed, n, 6, STREAM_SCAN, order))
         again = ndtr(normals(config.seed, n, 2, STREAM_SCAN, order, _AGAIN))
         present = in_place(outcomes, visit)
+        came = outcomes.days[visit].to_numpy()
         month_folder, releases = RELEASES[visit]
         fails = _NO_SCAN if visit == "V00" else _NO_SCAN_LATER
         for j in np.flatnonzero(present):
             i = int(j) // 2
-            if u[i, j % 2] < fails:
+            if u[i, j % 2] < fails or number < first[i]:
                 continue
-            person, knee = population.subjects.iloc[i], population.joints.iloc[j]
-            site = str(person["site"])
+            site = str(sites[i])
             machine = SITES.index(site)
-            if site == _UPGRADED_SITE and config.months(visit) >= _UPGRADE_MONTH:
+            upgraded = config.scanner_upgrade and config.months(visit) >= _UPGRADE_MONTH
+            if site == _UPGRADED_SITE and upgraded:
                 machine += 1
             if u[i, 2] < config.scanner_changes:
                 machine += 1 + int(u[i, 3] * (scanners - 1))
-            days = float(outcomes.days[visit].iloc[i])
+            days = float(came[i])
             date = dates[i] + datetime.timedelta(days=int(days))
-            subject_id, side = str(knee["subject_id"]), str(knee["laterality"])
-            release = releases[int(person["half"]) - 1]
+            subject_id, side = str(names[j]), str(sides[j])
+            release = releases[int(halves[i]) - 1]
             known = {
                 "joint": int(j),
                 "subject_id": subject_id,
@@ -180,6 +189,32 @@ def plan_scans(
                     | {f"artefact_{key}": value for key, value in found.items()}
                 )
     return pd.DataFrame(rows)
+
+
+def _first_visits(people: int, config: PhantomConfig) -> NDArray[np.int64]:
+    """Place in `config.visits` of the first visit at which each person is scanned."""
+    if config.late_entry == 0:
+        return np.zeros(people, np.int64)
+    u = ndtr(normals(config.seed, people, 2, STREAM_SCAN, _LATE))
+    later = 1 + np.floor(u[:, 1] * (len(config.visits) - 1)).astype(np.int64)
+    return np.where(u[:, 0] < config.late_entry, later, 0)
+
+
+def entry_days(plan: pd.DataFrame, joints: int) -> Floats:
+    """Day of the first scan of each knee, from which on it is seen; NaN where none was made.
+
+    Args:
+        plan: The scans, from `plan_scans`.
+        joints: Number of knees.
+
+    Returns:
+        Days since enrolment `(joints,)`.
+    """
+    found = np.full(joints, np.nan)
+    if len(plan):
+        first = plan.groupby("joint")["days"].min()
+        found[first.index.to_numpy()] = first.to_numpy()
+    return found
 
 
 def _series_of(side: str, sessions: int, config: PhantomConfig) -> Iterator[tuple[int, str]]:

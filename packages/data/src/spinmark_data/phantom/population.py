@@ -164,15 +164,7 @@ def sample_population(config: PhantomConfig) -> Population:
     site = np.array(list(SITES))[_pick(u[:, 12], odds)]
 
     age_z = (age - 61.0) / 9.0
-    shift = np.stack(
-        [
-            0.10 * bmi_z,
-            0.10 * age_z + 0.06 * bmi_z,
-            0.06 * bmi_z + 0.06 * (sex == 2),
-            0.12 * age_z,
-        ],
-        axis=1,
-    )
+    shift = shift_of_latents(age_z, bmi_z, sex)
     latents = draw_latents(
         phenotype, second, shift, z[:, 13:17], z[:, 17:25].reshape(n, 2, 4), config
     )
@@ -219,6 +211,25 @@ def sample_population(config: PhantomConfig) -> Population:
     more = normals(config.seed, n, SHAPE_MODES - 6, STREAM_SHAPE)
     modes = np.concatenate([z[:, 39:45], more], axis=1)
     return Population(subjects=subjects, joints=joints, shape_modes=modes)
+
+
+def shift_of_latents(age_z: Floats, bmi_z: Floats, sex: NDArray[np.int64]) -> Floats:
+    """What age, body mass and sex add to each latent at enrolment, `(subjects, 4)`.
+
+    Args:
+        age_z: Age less 61 years, in units of 9 years.
+        bmi_z: Body mass index less its mean, in units of 4.8 kg/m2.
+        sex: 1 male, 2 female.
+    """
+    return np.stack(
+        [
+            0.10 * bmi_z,
+            0.10 * age_z + 0.06 * bmi_z,
+            0.06 * bmi_z + 0.06 * (sex == 2),
+            0.12 * age_z,
+        ],
+        axis=1,
+    )
 
 
 def _age_quantile(uniform: Floats) -> Floats:

@@ -32,8 +32,6 @@ from spinmark_data.phantom.state import Grid, JointState, ScannerStyle
 
 _CORTEX_MM = 0.9
 _NOWHERE = (slice(0, 0), slice(0, 0), slice(0, 0))
-# No cartilage is thicker; further from a bone none is looked for.
-_THICKEST_MM = 6.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +42,18 @@ class RenderedScan:
         volume: Signal uint16 `(z, y, x)`, or `(echo, z, y, x)` where there are several; 0 to 4095.
         labels: Label map uint8 `(z, y, x)`, codes in `anatomy.LABELS`, 0 is air.
         affine: `(4, 4)`, voxel centres `(z, y, x, 1)` to LPS millimetres.
-        cartilage_mm: True mean thickness of each cartilage in millimetres.
+        knee: The joint's surfaces.
     """
 
     volume: npt.NDArray[np.uint16]
     labels: npt.NDArray[np.uint8]
     affine: npt.NDArray[np.float64]
-    cartilage_mm: dict[str, float]
+    knee: Knee
+
+    @property
+    def cartilage_mm(self) -> dict[str, float]:
+        """True mean thickness of each cartilage in millimetres."""
+        return self.knee.cartilage_mm()
 
 
 def _paint(canvas: Canvas, slab: Slab, knee: Knee, found: Sequence[Lesion]) -> None:
@@ -99,8 +102,12 @@ def _paint_limb(canvas: Canvas, slab: Slab, knee: Knee) -> None:
         return np.asarray((np.sqrt(u * u + v * v) - 1) * 46)
 
     fat = np.float32(knee.state.fat_mm / knee.state.size)
-    canvas.lay("fat", "fat", slab, lambda at: limb(at) - fat)
-    canvas.lay("muscle", "muscle", slab, limb)
+    # A cone grows by a millimetre in one; knees are narrowed by less than the rest (`Knee.stretch`).
+    skin, muscle = slab.near_each(
+        limb, -canvas.half, canvas.half, (fat, np.float32(0)), steepest=1.25
+    )
+    canvas.lay_near("fat", "fat", slab, skin)
+    canvas.lay_near("muscle", "muscle", slab, muscle)
     canvas.lay_ellipsoid("fat", "fat", slab, (0, -20, 46), (15, 32, 14))
     cords = slab.windows.box((0, -30, -28), (13, 64, 34))
     canvas.lay("tendon", "tendon", slab, tendons, cords)
@@ -113,7 +120,7 @@ def _paint_fluid(
     """Joint fluid and synovitis; returns the femur's distance and its cartilage's thickness."""
     inflamed = np.float32(min(max(knee.state.inflammation, 0.0), 4.0))
     film_mm = np.float32(0.5) + np.float32(0.9) * inflamed
-    reach = _THICKEST_MM + float(film_mm) + canvas.half
+    reach = knee.thickest("femoral_cartilage") + float(film_mm) + canvas.half
     # No further down than the condyles.
     above = slab.windows.box((0, -90, 0), (100, 98 + reach, 100)) or _NOWHERE
     femur = slab.near(knee.femur, -_CORTEX_MM - canvas.half, reach, above)
@@ -149,12 +156,13 @@ def _paint_menisci_and_tibia(canvas: Canvas, slab: Slab, knee: Knee) -> Near:
             ring = knee.meniscus(slab.at(window), sign)
             canvas.paint("meniscus", name, canvas.cover(ring), window)
     paint_tears(canvas, slab, knee)
-    reach = _THICKEST_MM + canvas.half
+    plates = ("medial_tibial_cartilage", "lateral_tibial_cartilage")
+    reach = knee.thickest(*plates) + canvas.half
     # No further up than the spines.
     below = slab.windows.box((0, 90, 0), (100, 102 + reach, 100)) or _NOWHERE
     tibia = slab.near(knee.tibia, -_CORTEX_MM - canvas.half, reach, below)
     at = slab.pick(tibia.places)
-    for name in ("medial_tibial_cartilage", "lateral_tibial_cartilage"):
+    for name in plates:
         thick = knee.thickness(name, at)
         shell = np.maximum(tibia.values - thick, at[1] - 9)
         shell = np.where(thick > 0.15, shell, 9)
@@ -248,7 +256,7 @@ def render_scan(
         volume=volume if echoes > 1 else volume[0],
         labels=labels,
         affine=_affine(grid, lies.middle_mm),
-        cartilage_mm=knee.cartilage_mm(),
+        knee=knee,
     )
 
 

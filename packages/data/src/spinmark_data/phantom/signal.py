@@ -176,8 +176,8 @@ def _blur_along(volume: FloatArray, sigma: float, axis: int) -> FloatArray:
     taps = np.exp(-0.5 * (np.arange(radius + 1) / sigma) ** 2)
     taps = (taps / (taps[0] + 2 * taps[1:].sum())).astype(np.float32)
     n = volume.shape[axis]
-    pad = [(radius, radius) if i == axis else (0, 0) for i in range(volume.ndim)]
-    wide = np.pad(volume, pad, mode="edge")
+    ends = [volume.take([i] * radius, axis=axis) for i in (0, n - 1)]
+    wide = np.concatenate([ends[0], volume, ends[1]], axis=axis)
 
     def shifted(by: int) -> FloatArray:
         cut = [slice(None)] * volume.ndim
@@ -185,8 +185,9 @@ def _blur_along(volume: FloatArray, sigma: float, axis: int) -> FloatArray:
         return wide[tuple(cut)]
 
     done = np.asarray(volume * taps[0])
+    pair = np.empty_like(done)
     for by in range(1, radius + 1):
-        pair = shifted(-by) + shifted(by)
+        np.add(shifted(-by), shifted(by), out=pair)
         pair *= taps[by]
         done += pair
     return done

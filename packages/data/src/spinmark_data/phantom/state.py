@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from spinmark_data.errors import InputError
+from spinmark_data.phantom.bounds import check_between
+
 LATENTS = ("bone", "cartilage", "inflammation", "hypertrophy")
 PHENOTYPES = ("minimal", *LATENTS)
 
@@ -22,6 +25,12 @@ class Grid:
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
     plane: Literal["sagittal", "coronal"] = "sagittal"
+
+    def __post_init__(self) -> None:
+        """Refuse a grid without voxels."""
+        for count, step in zip(self.shape, self.spacing_mm, strict=True):
+            check_between("shape", count, 1, 100_000)
+            check_between("spacing_mm", step, 1e-3, 1000.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +63,19 @@ class JointState:
     hypertrophy: float
     lesion_seed: int
 
+    def __post_init__(self) -> None:
+        """Refuse a joint that cannot be."""
+        if self.laterality not in ("R", "L") or self.sex not in (1, 2):
+            raise InputError(
+                f"laterality is {self.laterality!r} and sex {self.sex!r}; accepted are R and L, and "
+                "1 (male) and 2 (female)."
+            )
+        check_between("size", self.size, 0.5, 2.0)
+        check_between("fat_mm", self.fat_mm, 0.0, 100.0)
+        check_between("medial", self.medial, 0.0, 1.0)
+        for name in LATENTS:
+            check_between(name, getattr(self, name), 0.0, 10.0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScannerStyle:
@@ -78,3 +100,12 @@ class ScannerStyle:
     bias: float
     noise: float
     blur_mm: float
+
+    def __post_init__(self) -> None:
+        """Refuse a scanner that cannot be."""
+        check_between("gain", self.gain, 0.01, 100.0)
+        check_between("fat_suppression", self.fat_suppression, 0.0, 1.0)
+        check_between("contrast", self.contrast, 0.1, 10.0)
+        check_between("bias", self.bias, 0.0, 2.0)
+        check_between("noise", self.noise, 0.0, 2.0)
+        check_between("blur_mm", self.blur_mm, 0.0, 10.0)

@@ -39,6 +39,34 @@ def smooth_positive(value: Floats, sharpness: float = 6.0) -> Floats:
     return np.asarray(np.logaddexp(0.0, sharpness * value) / sharpness, dtype=np.float64)
 
 
+def straight(latents: Floats) -> Floats:
+    """Undo the rounded corner of `smooth_positive`, so that a phenotype's latents have a normal law."""
+    return np.asarray(np.log(np.expm1(6.0 * np.maximum(latents, 1e-3))) / 6.0)
+
+
+def levels(phenotype: Integers, second: Integers, config: PhantomConfig) -> tuple[Floats, Floats]:
+    """Mean and standard deviation of a knee's latents before their corner at 0 is rounded.
+
+    Args:
+        phenotype: First phenotype of each knee, `(..., )`.
+        second: Second one, 0 where there is none.
+        config: Parameters of the cohort.
+
+    Returns:
+        Both `(..., 4)`; age, body mass and sex shift the mean further.
+    """
+    diseased = (phenotype > 0).astype(float)[..., None]
+    number = np.arange(1, 5)
+    own, other = phenotype[..., None] == number, second[..., None] == number
+    mean = (
+        0.12
+        + 0.20 * diseased
+        + RAISE * config.separation * own
+        + SECOND_RAISE * config.separation * other
+    )
+    return mean, np.where(own | other, 0.50, 0.32)
+
+
 def mix_phenotypes(phenotype: Integers, uniform: Floats, config: PhantomConfig) -> Integers:
     """Draw the second phenotype of mixed cases.
 
@@ -82,17 +110,8 @@ def draw_latents(
     # Half of the spread is the person's.
     spread = np.sqrt(0.5) * person[:, None, :] + np.sqrt(0.5) * knee
     if config.structure == "phenotypes":
-        diseased = (phenotype > 0).astype(float)
-        number = np.arange(1, 5)[None, None, :]
-        own, other = phenotype[:, :, None] == number, second[:, :, None] == number
-        latents = smooth_positive(
-            0.12
-            + 0.20 * diseased[:, :, None]
-            + RAISE * config.separation * own
-            + SECOND_RAISE * config.separation * other
-            + shift[:, None, :]
-            + np.where(own | other, 0.50, 0.32) * spread
-        )
+        mean, deviation = levels(phenotype, second, config)
+        latents = smooth_positive(mean + shift[:, None, :] + deviation * spread)
         return np.minimum(latents, MAX_SEVERITY)
     score = spread + shift[:, None, :]
     if config.structure == "severity":

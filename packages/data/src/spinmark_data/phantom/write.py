@@ -15,6 +15,7 @@ from spinmark_data.phantom.endpoints import kl_progression
 from spinmark_data.phantom.images import (
     RELEASES,
     accession_number,
+    entry_days,
     grids_of,
     plan_scans,
     render_all,
@@ -182,7 +183,7 @@ def _write_truth(
         truth / "subjects.parquet", index=False
     )
     keep = ["subject_id", "laterality", "phenotype", "second_phenotype", "medial"]
-    knees = population.joints[keep]
+    knees = population.joints[keep].assign(entry_days=entry_days(plan, len(population.joints)))
     pd.concat([knees, outcomes.joints], axis=1).to_parquet(truth / "joints.parquet", index=False)
     true_incidence(population, outcomes, config).to_parquet(
         truth / "incidence.parquet", index=False
@@ -206,6 +207,10 @@ def _write_truth(
         "mixed_cases": {
             "chance": config.overlap,
             "labels": "phenotype first, second_phenotype the other (0 none)",
+        },
+        "left_truncation": {
+            "late_entry": config.late_entry,
+            "entry_days": "joints.parquet: day of the first scan; no one is seen before it",
         },
         "symptom_coupling": config.symptom_coupling,
         "table_coupling": config.table_coupling,

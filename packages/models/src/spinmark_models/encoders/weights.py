@@ -66,7 +66,7 @@ def _line(what: str, names: Sequence[str], most: int = 5) -> str:
 
 
 def _strip(name: str, prefixes: Iterable[str]) -> str:
-    found = next((p for p in prefixes if name.startswith(p)), None)
+    found = next((p for p in prefixes if p and name.startswith(p)), None)
     return name if found is None else _strip(name[len(found) :], prefixes)
 
 
@@ -115,6 +115,16 @@ def _read(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
+def _converted(tensor: Tensor, own: Tensor, name: str) -> Tensor:
+    if tensor.is_floating_point() != own.is_floating_point() or tensor.is_complex():
+        raise InputError(f"{name} is of {tensor.dtype} in the file and {own.dtype} in the network.")
+    # After the conversion, as what is finite in the file can be too large for a shorter float.
+    converted = tensor.to(own.dtype)
+    if not bool(torch.isfinite(converted).all()):
+        raise InputError(f"{name} holds values that are no numbers in {own.dtype}.")
+    return converted
+
+
 def load_weights(
     network: nn.Module,
     path: Path,
@@ -143,7 +153,7 @@ def load_weights(
 
     Raises:
         InputError: The file cannot be read, two of its names become one, a tensor of it is not
-            finite, nothing matches, or `strict` is not met. The network is unchanged then.
+            finite or of another kind of number, nothing matches, or `strict` is not met. The network is unchanged then.
     """
     path = Path(path)
     found: dict[str, Tensor] = {}
@@ -156,7 +166,11 @@ def load_weights(
         found[name] = tensor
     own = network.state_dict()
     fitted = {k: _fit(v, own[k], inflate, sum_channels) for k, v in found.items() if k in own}
-    good = {k: v for k, v in fitted.items() if v.shape == own[k].shape}
+    good = {
+        k: _converted(v, own[k], f"{path}: {k!r}")
+        for k, v in fitted.items()
+        if v.shape == own[k].shape
+    }
     report = WeightReport(
         path=path,
         matched=tuple(good),
@@ -167,9 +181,6 @@ def load_weights(
             (k, tuple(found[k].shape), tuple(own[k].shape)) for k in fitted if k not in good
         ),
     )
-    broken = [k for k, v in good.items() if not bool(torch.isfinite(v).all())]
-    if broken:
-        raise InputError(f"{path}: {broken[0]!r} holds values that are no numbers.")
     if not good or (strict and not report.complete):
         raise InputError(" ".join(line.strip() for line in str(report).splitlines()))
     network.load_state_dict(good, strict=False)

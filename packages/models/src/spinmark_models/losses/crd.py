@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from spinmark_models.losses.core.checks import check_groups, check_pair, check_temperature
 from spinmark_models.losses.core.gather import gather_rows
 from spinmark_models.losses.core.kernel import contrast
+from spinmark_models.losses.core.pairs import rows_of_one_group
 from spinmark_models.losses.core.precision import unit
 
 
@@ -47,7 +48,8 @@ def crd(
         temperature: Divides the cosines.
         log_mean: The log of the mean of exp(cos / temperature) over pairs, held fixed. The paper's
             code takes it from the first batch, times the number of examples, which then cancels.
-        groups: Integers `(N,)`; other rows of the same group are no negatives.
+        groups: Integers `(N,)`; other rows of the same group are no negatives. A negative one is no
+            group.
 
     Returns:
         A scalar, the mean over rows. A row without negatives contributes 0.
@@ -61,14 +63,14 @@ def crd(
     n = len(student_ND)
     student = unit(student_ND)
     keys, start = gather_rows(unit(teacher_ND))
-    everyone = None if groups is None else gather_rows(groups)[0]
+    same = None if groups is None else rows_of_one_group(groups)
     columns = torch.arange(len(keys), device=keys.device)
 
     def row_loss(similarity_RM: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
         partner = columns[start : start + n][rows, None] == columns[None, :]
         negative = ~partner
-        if groups is not None and everyone is not None:
-            negative &= groups[rows, None] != everyone[None, :]
+        if same is not None:
+            negative &= ~same(rows)
         # No negatives, no noise: the log is minus infinity, and the critic is sure of its partner.
         noise = negative.sum(dim=1, keepdim=True).to(similarity_RM.dtype).log()
         score = similarity_RM - noise

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from spinmark_models.losses.core.checks import (
     check_between,
+    check_fixed,
     check_groups,
     check_pair,
     check_temperature,
@@ -46,7 +47,7 @@ def debiased(
         temperature: Divides the cosines.
         tau_plus: The share of negatives that are positives in truth, in [0, 1); 0 gives NT-Xent.
         groups: Integers `(N,)`; views of other pairs of the same group are neither positives nor
-            negatives.
+            negatives. A negative one is no group.
 
     Returns:
         A scalar. A view without negatives contributes 0.
@@ -56,6 +57,7 @@ def debiased(
     """
     check_pair(z1_ND, z2_ND)
     check_temperature(temperature)
+    check_fixed(temperature)
     check_share(tau_plus)
     check_groups(groups, len(z1_ND))
     views = two_views(unit(z1_ND), unit(z2_ND))

@@ -42,7 +42,7 @@ def decoupled(
         temperature: Divides the cosines.
         sigma: Width of the weights `w` of the positives; the paper's is 0.5. None weights all by 1.
         groups: Integers `(N,)`; views of other pairs of the same group are neither positives nor
-            negatives.
+            negatives. A negative one is no group.
 
     Returns:
         A scalar, without a lower bound of 0. A view without negatives contributes 0.

@@ -8,7 +8,12 @@ import torch
 from torch import Tensor
 
 from spinmark_models.errors import InputError
-from spinmark_models.losses.core.checks import check_groups, check_pair, check_temperature
+from spinmark_models.losses.core.checks import (
+    check_fixed,
+    check_groups,
+    check_pair,
+    check_temperature,
+)
 from spinmark_models.losses.core.info_nce import shifted_softmax_
 from spinmark_models.losses.core.kernel import PairRule, RowLoss, contrast
 from spinmark_models.losses.core.pairs import Views, keep_negatives_, same_group, two_views
@@ -43,7 +48,7 @@ def hard_negative(
         beta: How much more near negatives weigh, 0 or more; 0 gives the debiased loss, and with
             `tau_plus` 0 NT-Xent.
         groups: Integers `(N,)`; views of other pairs of the same group are neither positives nor
-            negatives.
+            negatives. A negative one is no group.
 
     Returns:
         A scalar. A view without negatives contributes 0.
@@ -53,6 +58,7 @@ def hard_negative(
     """
     check_pair(z1_ND, z2_ND)
     check_temperature(temperature)
+    check_fixed(temperature)
     check_share(tau_plus)
     if not beta >= 0:
         raise InputError(f"beta is {beta}; use 0 or more.")

@@ -12,6 +12,7 @@ from spinmark_models.losses.core.batch import batch_size
 from spinmark_models.losses.core.checks import check_between, check_groups
 from spinmark_models.losses.core.gather import gather_rows
 from spinmark_models.losses.core.kernel import PairRule
+from spinmark_models.losses.core.pairs import rows_of_one_group
 from spinmark_models.losses.core.precision import unit, without_autocast
 
 _BLOCK_ROWS = 1024
@@ -45,7 +46,7 @@ def koleo(z_ND: Tensor, groups: Tensor | None = None, eps: float = 1e-8) -> Tens
     Args:
         z_ND: Embeddings, one view of each joint; normalised here.
         groups: Integers `(N,)`; rows of the same group, such as the other knee of a person, are no
-            neighbours.
+            neighbours. A negative one is no group.
         eps: Distances far below this one do not count as smaller still.
 
     Returns:
@@ -61,14 +62,8 @@ def koleo(z_ND: Tensor, groups: Tensor | None = None, eps: float = 1e-8) -> Tens
     check_between("eps", eps, 1e-18, 1)
     z = unit(z_ND)
     everyone, start = gather_rows(z)
-    owners = None if groups is None else gather_rows(groups)[0]
-
-    def same(rows: slice) -> Tensor:
-        assert groups is not None
-        assert owners is not None
-        return groups[rows, None] == owners[None, :]
-
-    nearest, exists = _nearest(z, everyone, start, None if groups is None else same)
+    same = None if groups is None else rows_of_one_group(groups)
+    nearest, exists = _nearest(z, everyone, start, same)
     # Along a dimension: an indexed row would be added up by threads in any order on the way back.
     neighbour = everyone.gather(0, nearest[:, None].expand_as(z))
     squared = (z - neighbour).square().sum(dim=1)

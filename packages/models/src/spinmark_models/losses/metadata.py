@@ -34,8 +34,9 @@ def metadata_enhanced(
     Args:
         z1_ND: First views; normalised here.
         z2_ND: Second views, row by row the partners of the first.
-        subject_N: Integers, one a person.
-        joint_N: Integers, one a joint of a person; sides 0 and 1 will do.
+        subject_N: Integers, one a person; a negative one is unknown, and like nobody else.
+        joint_N: Integers, one a joint of a person; sides 0 and 1 will do. A negative one is
+            unknown, and the same as none.
         days_N: When each pair was scanned, in days; a visit without a date (NaN) has no positive
             but its partner.
         temperature: Divides the cosines.

@@ -10,7 +10,12 @@ import torch
 from torch import Tensor
 
 from spinmark_models.errors import InputError
-from spinmark_models.losses.core.checks import check_groups, check_pair, check_temperature
+from spinmark_models.losses.core.checks import (
+    check_fixed,
+    check_groups,
+    check_pair,
+    check_temperature,
+)
 from spinmark_models.losses.core.gather import place_of_rows
 from spinmark_models.losses.core.info_nce import shifted_softmax_
 from spinmark_models.losses.core.kernel import contrast
@@ -58,7 +63,7 @@ def mochi(
         generator: Where the draws come from, on the CPU; torch's own if none is given. Several
             processes that are to give what one would need equally seeded ones.
         groups: Integers `(N,)`; views of other pairs of the same group are neither positives nor
-            negatives.
+            negatives. A negative one is no group.
 
     Returns:
         A scalar. A query without negatives contributes 0.
@@ -68,6 +73,7 @@ def mochi(
     """
     check_pair(z1_ND, z2_ND)
     check_temperature(temperature)
+    check_fixed(temperature)
     check_groups(groups, len(z1_ND))
     mixing = _Mixing(hardest, mixed, with_query, 1 / temperature)
     a, b = unit(z1_ND), unit(z2_ND)

@@ -16,6 +16,7 @@ from spinmark_models.losses.core.gather import gather_rows
 from spinmark_models.losses.core.info_nce import one_positive
 from spinmark_models.losses.core.kernel import contrast
 from spinmark_models.losses.core.negative_queue import Candidates, NegativeQueue
+from spinmark_models.losses.core.pairs import rows_of_one_group
 from spinmark_models.losses.core.precision import exact, unit
 
 
@@ -45,8 +46,8 @@ def moco(
         keys_ND: What its slow copy says of the other, row by row; normalised here, no gradient.
         queue: Keys of earlier batches, the negatives.
         temperature: Divides the cosines.
-        groups: Integers `(N,)`, 0 or more; keys of the same group in the queue, such as those of the
-            other knee of a person or of the last epoch, are not negatives.
+        groups: Integers `(N,)`; keys of the same group in the queue, such as those of the other knee
+            of a person or of the last epoch, are not negatives. A negative one is no group.
 
     Returns:
         A scalar; 0 while the queue is empty. A query whose every negative is ignored contributes 0.
@@ -80,7 +81,8 @@ def moco_v3(
         k1_ND: What the slow copy says of the first views; normalised here, no gradient.
         k2_ND: The same of the second views.
         temperature: Divides the cosines.
-        groups: Integers `(N,)`; other pairs of the same group are not negatives.
+        groups: Integers `(N,)`; other pairs of the same group are not negatives. A negative one is
+            no group.
 
     Returns:
         A scalar. A query whose every negative is ignored contributes 0.
@@ -93,17 +95,12 @@ def moco_v3(
     check_pair(q2_ND, k2_ND)
     check_temperature(temperature)
     check_groups(groups, len(q1_ND))
-    everyone = None if groups is None else gather_rows(groups)[0]
-
-    def same(rows: slice) -> Tensor:
-        assert groups is not None
-        assert everyone is not None
-        return groups[rows, None] == everyone[None, :]
+    ignore = None if groups is None else rows_of_one_group(groups)
 
     def one_way(q_ND: Tensor, k_ND: Tensor) -> Tensor:
         keys, start = gather_rows(_key(k_ND))
         own = torch.arange(start, start + len(q_ND), device=q_ND.device)
-        row_loss = one_positive(own, ignore=None if groups is None else same)
+        row_loss = one_positive(own, ignore=ignore)
         queries = unit(q_ND)
         return contrast(queries, keys, row_loss, scale=1 / temperature) / len(q_ND)
 

@@ -36,7 +36,7 @@ def nt_xent(
         z2_ND: Second views, row by row the partners of the first.
         temperature: Divides the cosines.
         groups: Integers `(N,)`; views of other pairs of the same group, such as the other knee
-            of a person, are neither positives nor negatives.
+            of a person, are neither positives nor negatives. A negative one is no group.
 
     Returns:
         A scalar. A view whose every negative is ignored contributes 0.

@@ -12,7 +12,12 @@ from torch import Tensor
 
 from spinmark_models.errors import InputError
 from spinmark_models.losses.core.batch import process_count
-from spinmark_models.losses.core.checks import check_groups, check_rows, check_temperature
+from spinmark_models.losses.core.checks import (
+    check_fixed,
+    check_groups,
+    check_rows,
+    check_temperature,
+)
 from spinmark_models.losses.core.gather import gather_rows
 from spinmark_models.losses.core.ranked import Ranking, ranked_contrast
 
@@ -86,6 +91,7 @@ def _rank_n_contrast(
 ) -> Tensor:
     check_rows(z_ND)
     check_temperature(temperature)
+    check_fixed(temperature)
     # Whether two distances of values tie should not hang on the precision of the network.
     own = time_N.double()
     time, start = gather_rows(own)

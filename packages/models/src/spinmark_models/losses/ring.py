@@ -55,7 +55,7 @@ def ring(
         outer: The share up to which negatives count, above `inner`, at most 1. Usual is to begin with
             1 and to lower it as training goes on. With `inner` 0, 1 gives NT-Xent.
         groups: Integers `(N,)`; views of other pairs of the same group are neither positives nor
-            negatives.
+            negatives. A negative one is no group.
 
     Returns:
         A scalar. A view without negatives contributes 0.

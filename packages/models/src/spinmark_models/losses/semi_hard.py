@@ -7,7 +7,12 @@ Schroff, Kalenichenko, Philbin, "FaceNet: A Unified Embedding for Face Recogniti
 import torch
 from torch import Tensor
 
-from spinmark_models.losses.core.checks import check_groups, check_pair, check_temperature
+from spinmark_models.losses.core.checks import (
+    check_fixed,
+    check_groups,
+    check_pair,
+    check_temperature,
+)
 from spinmark_models.losses.core.kernel import PairRule, RowLoss, contrast
 from spinmark_models.losses.core.pairs import Views, keep_negatives_, same_group, two_views
 from spinmark_models.losses.core.precision import unit
@@ -32,7 +37,7 @@ def semi_hard(
         z2_ND: Second views, row by row the partners of the first.
         margin: How much farther than the positive a negative should be, above 0 and below 4.
         groups: Integers `(N,)`; views of other pairs of the same group are neither positives nor
-            negatives.
+            negatives. A negative one is no group.
 
     Returns:
         A scalar. A view without negatives, or with all of them beyond the margin, contributes 0.
@@ -42,6 +47,7 @@ def semi_hard(
     """
     check_pair(z1_ND, z2_ND)
     check_temperature(margin, "margin")
+    check_fixed(margin, "margin")
     check_groups(groups, len(z1_ND))
     views = two_views(unit(z1_ND), unit(z2_ND))
     ignore = None if groups is None else same_group(views, groups)

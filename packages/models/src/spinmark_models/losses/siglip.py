@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from spinmark_models.losses.core.checks import check_groups, check_pair
 from spinmark_models.losses.core.gather import gather_rows
 from spinmark_models.losses.core.kernel import PairRule, RowLoss, contrast
+from spinmark_models.losses.core.pairs import rows_of_one_group
 from spinmark_models.losses.core.precision import unit
 
 
@@ -60,7 +61,8 @@ def siglip(
         b_ND: Their partners of the other kind, row by row.
         scale: Factor of the cosines; `SigmoidScale` learns it and the bias.
         bias: Added to the logits.
-        groups: Integers `(N,)`; other pairs of the same group are left out.
+        groups: Integers `(N,)`; other pairs of the same group are left out. A negative one is no
+            group.
 
     Returns:
         A scalar. It grows with the number of pairs of all processes, as the paper's does.
@@ -74,14 +76,7 @@ def siglip(
     a, b = unit(a_ND), unit(b_ND)
     all_b, start = gather_rows(b)
     own = torch.arange(start, start + n, device=a.device)
-    everyone = None if groups is None else gather_rows(groups)[0]
-
-    def same(rows: slice) -> Tensor:
-        assert groups is not None
-        assert everyone is not None
-        return groups[rows, None] == everyone[None, :]
-
-    row_loss = _one_match(own, None if groups is None else same)
+    row_loss = _one_match(own, None if groups is None else rows_of_one_group(groups))
     return contrast(a, all_b, row_loss, scale=scale, bias=bias) / n
 
 

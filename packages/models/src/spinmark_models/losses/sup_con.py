@@ -14,6 +14,7 @@ from spinmark_models.losses.core.checks import check_groups, check_rows, check_t
 from spinmark_models.losses.core.gather import gather_rows
 from spinmark_models.losses.core.info_nce import weighted
 from spinmark_models.losses.core.kernel import contrast
+from spinmark_models.losses.core.pairs import rows_of_one_group
 from spinmark_models.losses.core.precision import unit
 
 
@@ -35,7 +36,8 @@ def sup_con(
         z_ND: Embeddings; normalised here. Several views of an example are several rows.
         labels_N: Integers; equal ones are positives of each other, a negative one is no label.
         temperature: Divides the cosines.
-        subjects: Integers `(N,)`; rows of one subject with different labels ignore each other.
+        subjects: Integers `(N,)`; rows of one subject with different labels ignore each other. A
+            negative one is no subject.
 
     Returns:
         A scalar. Anchors without a positive are left out of the mean; 0 if there is no other anchor.
@@ -50,7 +52,7 @@ def sup_con(
     z = unit(z_ND)
     keys, start = gather_rows(z)
     labels, _ = gather_rows(labels_N)
-    owners = None if subjects is None else gather_rows(subjects)[0]
+    same_subject = None if subjects is None else rows_of_one_group(subjects)
     columns = torch.arange(len(keys), device=z.device)
     # The weight of one positive among many has more digits than short floats.
     exact = torch.promote_types(z.dtype, torch.float32)
@@ -69,8 +71,8 @@ def sup_con(
 
     def candidates(rows: slice) -> Tensor:
         kept = others(rows)
-        if subjects is not None and owners is not None:
-            kept &= (subjects[rows, None] != owners[None, :]) | same_label(rows)
+        if same_subject is not None:
+            kept &= ~same_subject(rows) | same_label(rows)
         return kept
 
     # How often each label occurs says which anchors have a positive, without any N x N.

@@ -91,7 +91,8 @@ def tabular_similarity(
         softness: How fast the weight falls with the similarity, above 0.
         least_shared: Share of the columns that two rows must both have, in [0, 1]; pairs of rows
             with less are no positives.
-        groups: Integers `(N,)`; views of other pairs of the same group are ignored.
+        groups: Integers `(N,)`; views of other pairs of the same group are ignored. A negative one
+            is no group.
 
     Returns:
         A scalar.

@@ -44,7 +44,8 @@ def y_aware(
             its partner as its only positive, and is a negative of all others.
         temperature: Divides the cosines.
         bandwidth: In the unit of the values, above 0.
-        groups: Integers `(N,)`; views of other pairs of the same group are ignored.
+        groups: Integers `(N,)`; views of other pairs of the same group are ignored. A negative one
+            is no group.
 
     Returns:
         A scalar.

@@ -61,6 +61,16 @@ def check_temperature(temperature: float, name: str = "temperature") -> None:
         raise InputError(f"{name} is {temperature}; it must be above 0.")
 
 
+def check_fixed(value: object, name: str = "temperature") -> None:
+    """A number that is given and not learnt, where the loss could not tell its whole gradient.
+
+    Raises:
+        InputError: It needs a gradient.
+    """
+    if isinstance(value, Tensor) and value.requires_grad:
+        raise InputError(f"{name} is a tensor that needs a gradient; this loss takes a fixed one.")
+
+
 def check_between(name: str, value: float, low: float, high: float) -> None:
     """A number within a closed range.
 

@@ -58,7 +58,7 @@ class NegativeQueue(nn.Module):
 
         Args:
             keys_ND: This process's keys, every process equally many; normalised here.
-            groups: Integers `(N,)`, 0 or more, such as subjects; -1 for none.
+            groups: Integers `(N,)`, 0 or more, such as subjects; a negative one is none.
 
         Raises:
             InputError: The shapes do not fit.

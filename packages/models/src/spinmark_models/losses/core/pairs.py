@@ -57,8 +57,20 @@ def two_views(a_ND: Tensor, b_ND: Tensor) -> Views:
 
 
 def same_group(views: Views, groups_N: Tensor) -> PairRule:
-    """True where query and key are of one group."""
-    own, everyone = views.own(groups_N), views.everyone(groups_N)
+    """True where query and key are of one group; a negative number is no group."""
+    return _equal(views.own(groups_N), views.everyone(groups_N))
+
+
+def rows_of_one_group(groups_N: Tensor) -> PairRule:
+    """The same between the rows of this process and those of all, `(R, T)`."""
+    return _equal(groups_N, gather_rows(groups_N)[0])
+
+
+def _equal(own_Q: Tensor, everyone_M: Tensor) -> PairRule:
+    # Short integers may have no place for the marks below.
+    own, everyone = (x if x.is_floating_point() else x.long() for x in (own_Q, everyone_M))
+    # Two marks, which are equal to nothing on the other side.
+    own, everyone = own.masked_fill(own < 0, -1), everyone.masked_fill(everyone < 0, -2)
 
     def rule(rows: slice) -> Tensor:
         return own[rows, None] == everyone[None, :]

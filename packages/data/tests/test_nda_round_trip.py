@@ -11,13 +11,13 @@ from spinmark_data.errors import InputError
 from spinmark_data.ingest.oai.tables import read_oai_tables
 from spinmark_data.ingest.tableset import TableSet
 from spinmark_data.phantom.config import PhantomConfig
-from spinmark_data.phantom.images import plan_scans
 from spinmark_data.phantom.nda_tables import write_nda
 from spinmark_data.phantom.outcome_table import outcomes_sheet
 from spinmark_data.phantom.outcomes import simulate_outcomes
 from spinmark_data.phantom.population import sample_population
 from spinmark_data.phantom.progression import trajectories
 from spinmark_data.phantom.release_tables import build_sheets
+from spinmark_data.phantom.scan_plan import plan_scans
 from spinmark_data.phantom.write import write_phantom
 
 CONFIG = PhantomConfig(

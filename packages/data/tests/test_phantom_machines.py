@@ -10,7 +10,6 @@ import yaml
 from spinmark_data.errors import InputError
 from spinmark_data.phantom.clinic import clinic_visit
 from spinmark_data.phantom.config import PhantomConfig
-from spinmark_data.phantom.images import entry_days, plan_scans
 from spinmark_data.phantom.outcomes import (
     death_rate,
     expected_incidence,
@@ -19,6 +18,7 @@ from spinmark_data.phantom.outcomes import (
 )
 from spinmark_data.phantom.population import sample_population
 from spinmark_data.phantom.progression import trajectories
+from spinmark_data.phantom.scan_plan import entry_days, plan_scans
 from spinmark_data.phantom.signal import SCANNERS
 
 PRESETS = Path(__file__).parents[3] / "configs" / "phantom"

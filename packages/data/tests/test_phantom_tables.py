@@ -9,12 +9,12 @@ import pytest
 
 from spinmark_data.phantom.clinic import clinic_visit
 from spinmark_data.phantom.config import PhantomConfig
-from spinmark_data.phantom.images import plan_scans
 from spinmark_data.phantom.outcome_table import CONTACTS, outcomes_sheet
 from spinmark_data.phantom.outcomes import simulate_outcomes
 from spinmark_data.phantom.population import sample_population
 from spinmark_data.phantom.progression import trajectories
 from spinmark_data.phantom.release_tables import build_sheets
+from spinmark_data.phantom.scan_plan import plan_scans
 
 CONFIG = PhantomConfig(subjects=250, seed=11, event_share=0.25)
 

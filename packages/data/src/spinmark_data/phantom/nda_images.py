@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from spinmark_data.phantom.images import (
+from spinmark_data.phantom.series_names import (
     accession_number,
     series_description,
     study_description,

@@ -7,10 +7,10 @@ import pandas as pd
 from scipy.special import ndtr
 
 from spinmark_data.phantom.config import IMAGING_VISITS, PhantomConfig
-from spinmark_data.phantom.images import enrolment_dates
 from spinmark_data.phantom.outcomes import Outcomes
 from spinmark_data.phantom.population import STREAM_OUTCOME, Floats, Population, normals
 from spinmark_data.phantom.release_tables import date_text
+from spinmark_data.phantom.scan_plan import enrolment_dates
 from spinmark_data.phantom.sheets import NOT_EXPECTED, VERSION, Sheet
 
 CONTACTS = {

@@ -11,13 +11,14 @@ import pandas as pd
 
 from spinmark_data.phantom.clinic import clinic_visit
 from spinmark_data.phantom.config import PhantomConfig
-from spinmark_data.phantom.images import plan_scans, render_all
+from spinmark_data.phantom.images import render_all
 from spinmark_data.phantom.moaks_table import moaks_sheets, regions_of
 from spinmark_data.phantom.outcome_table import outcomes_sheet
 from spinmark_data.phantom.outcomes import simulate_outcomes
 from spinmark_data.phantom.population import Population, sample_population
 from spinmark_data.phantom.progression import trajectories
 from spinmark_data.phantom.release_tables import build_sheets
+from spinmark_data.phantom.scan_plan import plan_scans
 
 _SAMPLE = 60
 _SMALL = (8, 16, 16)

@@ -15,9 +15,10 @@ from scipy.special import ndtr
 
 from spinmark_data.phantom.clinic import ITEMS, Item, clinic_visit, radiograph
 from spinmark_data.phantom.config import IMAGING_VISITS, VISIT_MONTHS, PhantomConfig
-from spinmark_data.phantom.images import RELEASES, enrolment_dates, in_place
 from spinmark_data.phantom.outcomes import Outcomes
 from spinmark_data.phantom.population import STREAM_MISSING, Floats, Population, normals
+from spinmark_data.phantom.scan_plan import enrolment_dates, in_place
+from spinmark_data.phantom.series_names import RELEASES
 from spinmark_data.phantom.sheets import MISSING_FORM, NOT_EXPECTED, PHONE, VERSION, Sheet
 
 PHONE_VISITS = ("V07", "V09", "V11", "V12")

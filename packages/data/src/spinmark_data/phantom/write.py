@@ -12,17 +12,7 @@ from spinmark_data.errors import InputError
 from spinmark_data.phantom.clinic import KL_CUTS, clinic_visit
 from spinmark_data.phantom.config import PhantomConfig
 from spinmark_data.phantom.endpoints import kl_progression
-from spinmark_data.phantom.images import (
-    RELEASES,
-    accession_number,
-    entry_days,
-    grids_of,
-    plan_scans,
-    render_all,
-    series_description,
-    study_description,
-    write_landmarks,
-)
+from spinmark_data.phantom.images import grids_of, render_all, write_landmarks
 from spinmark_data.phantom.moaks_table import moaks_sheets, regions_of
 from spinmark_data.phantom.nda_images import pack_images
 from spinmark_data.phantom.nda_tables import write_nda
@@ -32,7 +22,14 @@ from spinmark_data.phantom.population import Population, sample_population
 from spinmark_data.phantom.progression import trajectories
 from spinmark_data.phantom.relaxation import WATER
 from spinmark_data.phantom.release_tables import build_sheets
+from spinmark_data.phantom.scan_plan import entry_days, plan_scans
 from spinmark_data.phantom.sequences import SEQUENCES
+from spinmark_data.phantom.series_names import (
+    RELEASES,
+    accession_number,
+    series_description,
+    study_description,
+)
 from spinmark_data.phantom.state import LATENTS, PHENOTYPES
 
 TABLES = "OAI Complete Data_ASCII"

@@ -10,7 +10,6 @@ from spinmark_data.features import DEFAULT_ROLES, clinical_features
 from spinmark_data.ingest.oai.tables import read_oai_tables
 from spinmark_data.ingest.tableset import TableSet
 from spinmark_data.phantom.config import PhantomConfig
-from spinmark_data.phantom.images import plan_scans
 from spinmark_data.phantom.moaks import COLUMNS
 from spinmark_data.phantom.moaks_table import moaks_sheets, regions_of
 from spinmark_data.phantom.nda_tables import write_nda
@@ -19,6 +18,7 @@ from spinmark_data.phantom.outcomes import Outcomes, simulate_outcomes
 from spinmark_data.phantom.population import sample_population
 from spinmark_data.phantom.progression import trajectories
 from spinmark_data.phantom.release_tables import build_sheets
+from spinmark_data.phantom.scan_plan import plan_scans
 
 CONFIG = PhantomConfig(
     subjects=24,

@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from spinmark import cli
-from spinmark.errors import InputError
+from spinmark.errors import InputError, UsageError
 from spinmark.files import write_whole
 from spinmark.progress import done
 
@@ -26,12 +28,14 @@ class Demo:
         seed: Of the cohort, the split and everything that is fitted.
         stage_preset: The packaged configuration that every stage uses.
         overrides: Further options by stage, such as `--overrides.pretrain "--optim.steps 5"`.
+        workers: Stages that run at once, where one does not wait for another.
     """
 
     out: Path
     seed: int = 0
     stage_preset: str = "demo"
     overrides: dict[str, str] = field(default_factory=dict)
+    workers: int = 2
 
 
 def stages(args: Demo) -> dict[str, list[str]]:
@@ -96,6 +100,8 @@ def main(argv: list[str]) -> int:
     """Run the command."""
     args = cli.parse("demo", Demo, argv)
     plan = stages(args)
+    if args.workers < 1:
+        raise UsageError(f"--workers {args.workers}: use 1 or more")
     unknown = set(args.overrides) - set(plan)
     if unknown:
         raise InputError(f"--overrides.{min(unknown)}: no such stage; there are {', '.join(plan)}")
@@ -103,9 +109,7 @@ def main(argv: list[str]) -> int:
     cost_path = args.out / "stages.json"
     cost = json.loads(cost_path.read_text()) if cost_path.is_file() else {}
     start = time.monotonic()
-    for number, (name, words) in enumerate(plan.items(), 1):
-        print(f"[{number}/{len(plan)}] spinmark {' '.join(words)}", flush=True)
-        spent = _run(name, words)
+    for name, spent in in_order(plan, args.workers):
         # A stage that was whole already costs a second to check: keep what it took to make.
         if name not in cost or spent["seconds"] > cost[name]["seconds"]:
             cost[name] = spent
@@ -120,16 +124,67 @@ def main(argv: list[str]) -> int:
     )
 
 
-def _run(name: str, words: list[str]) -> dict[str, float]:
-    """Run one stage as a process of its own; return its seconds and peak memory (MB)."""
+def needs(plan: Mapping[str, Sequence[str]]) -> dict[str, set[str]]:
+    """Find which stages each stage waits for: those that write what it reads."""
+    made = {name: words[words.index("--out") + 1] for name, words in plan.items()}
+    return {
+        name: {
+            other
+            for other, path in made.items()
+            if other != name and any(w == path or w.startswith(f"{path}/") for w in words)
+        }
+        for name, words in plan.items()
+    }
+
+
+def in_order(plan: Mapping[str, list[str]], workers: int) -> Iterator[tuple[str, dict[str, float]]]:
+    """Run every stage after those that it needs, so many at once; yield names and costs as they end.
+
+    Raises:
+        InputError: A stage failed; those that run beside it are ended.
+    """
+    waiting, before = list(plan), needs(plan)
+    running: dict[Future[dict[str, float]], str] = {}
+    processes: dict[str, subprocess.Popen[str]] = {}
+    finished: set[str] = set()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            while waiting or running:
+                ready = [name for name in waiting if before[name] <= finished]
+                for name in ready[: workers - len(running)]:
+                    waiting.remove(name)
+                    label = f"[{list(plan).index(name) + 1}/{len(plan)}]"
+                    print(f"{label} spinmark {' '.join(plan[name])}", flush=True)
+                    processes[name] = _start(plan[name], alone=workers == 1)
+                    running[pool.submit(_follow, name, processes[name], label)] = name
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    name = running.pop(future)
+                    spent = future.result()
+                    finished.add(name)
+                    yield name, spent
+        except BaseException:
+            for name in running.values():
+                processes[name].terminate()
+            raise
+
+
+def _start(words: list[str], *, alone: bool) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "spinmark", *words]
+    if alone:
+        return subprocess.Popen(command, text=True)
+    # Two progress bars would draw over each other: lines instead, each with its stage's number.
+    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def _follow(name: str, process: "subprocess.Popen[str]", label: str) -> dict[str, float]:
+    """Pass on what a stage says until it ends; return its seconds and peak memory (MB)."""
     start = time.monotonic()
-    process = subprocess.Popen([sys.executable, "-m", "spinmark", *words])
-    try:
-        _, status, usage = os.wait4(process.pid, 0)
-    except KeyboardInterrupt:
-        process.wait()
-        raise
+    for line in process.stdout or ():
+        print(f"{label} {line}", end="", flush=True)
+    _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
+    if process.stdout:
+        process.stdout.close()
     if process.returncode != 0:
         raise InputError(f"stage {name} ended with status {process.returncode}; see the line above")
     seconds = time.monotonic() - start

@@ -153,6 +153,7 @@ class Case:
         distributed: Whether the mean over processes is the loss of the whole batch.
         least: Fewest examples that it takes; fewer are refused.
         smooth: Whether finite differences apply (no random draws, no ties at the inputs).
+        bounded: Whether it holds less than a number for each pair of rows.
     """
 
     call: Callable[[Inputs], Tensor]
@@ -163,6 +164,7 @@ class Case:
     distributed: bool = True
     least: int = 1
     smooth: bool = True
+    bounded: bool = True
 
 
 def teachers(x: Inputs) -> tuple[Tensor, Tensor]:
@@ -283,7 +285,9 @@ CASES: dict[str, Case] = {
         scales=("a", "b"),
     ),
     "cosine": Case(lambda x: cosine_regression(x.a, x.b), learns=("a",), scales=("a", "b")),
-    "rkd_distance": Case(lambda x: relational_distance(x.a, x.teacher), learns=("a",), least=2),
+    "rkd_distance": Case(
+        lambda x: relational_distance(x.a, x.teacher), learns=("a",), least=2, bounded=False
+    ),
     "byol": Case(lambda x: byol(x.a, x.b, *teachers(x)), scales=("a", "b")),
     "simsiam": Case(lambda x: simsiam(x.a, x.b, *teachers(x)), scales=("a", "b")),
     "barlow_twins": Case(lambda x: barlow_twins(x.a, x.b), least=2),
@@ -308,9 +312,13 @@ CASES: dict[str, Case] = {
         tight=lambda x: crd(x.a, x.b, 0.01),
         scales=("a", "b"),
     ),
-    "rkd_angle": Case(lambda x: relational_angle(x.a, x.teacher), learns=("a",), least=3),
+    "rkd_angle": Case(
+        lambda x: relational_angle(x.a, x.teacher), learns=("a",), least=3, bounded=False
+    ),
     "cka": Case(lambda x: cka_loss(x.a, x.teacher), learns=("a",), least=2),
-    "cka_debiased": Case(lambda x: debiased_cka_loss(x.a, x.teacher), learns=("a",), least=4),
+    "cka_debiased": Case(
+        lambda x: debiased_cka_loss(x.a, x.teacher), learns=("a",), least=4, bounded=False
+    ),
     "pkt": Case(lambda x: pkt(x.a, x.teacher), learns=("a",), scales=("a",), least=2),
     "similarity_preserving": Case(lambda x: similarity_preserving(x.a, x.teacher), learns=("a",)),
     "vid": Case(lambda x: vid(x.a, x.teacher[:, :-2], x.teacher[0, 2:] * 0 + 0.7), learns=("a",)),
@@ -322,6 +330,7 @@ CASES: dict[str, Case] = {
         lambda x: conditional_independence(x.a, residual(x), x.label, bandwidth=1.5),
         learns=("a",),
         least=4,
+        bounded=False,
     ),
     "vime": Case(cells),
 }

@@ -214,6 +214,20 @@ def test_half_precision_gives_numbers(name: str) -> None:
     torch.testing.assert_close(half, full, rtol=0.1, atol=0.1)
 
 
+@pytest.mark.parametrize("name", QUICK)
+def test_numbers_of_another_kind_are_refused_in_one_line(name: str) -> None:
+    encoder = small(name).eval()
+    x = volumes(2, 1, *GRID)
+    for wrong in (x.double(), x.half(), x.int()):
+        with pytest.raises(
+            InputError, match=rf"of {wrong.dtype} and this encoder of torch.float32"
+        ):
+            encoder(wrong)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert bool(torch.isfinite(encoder(x.bfloat16()).embedding).all())
+    assert encoder.double()(x.double()).embedding.dtype == torch.float64
+
+
 def test_lists_are_as_good_as_tuples() -> None:
     strides = [[1, 1, 1], [1, 2, 2], [2, 2, 2], [2, 2, 2]]
     listed = EncoderConfig(name="resnet10", widths=[8, 8, 8, 8], strides=strides)  # type: ignore[arg-type]

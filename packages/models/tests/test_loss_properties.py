@@ -15,6 +15,7 @@ from spinmark_models.losses.core import kernel
 from spinmark_models.losses.registry import LOSSES, get_loss
 
 from .loss_cases import CASES, Case, Inputs, inputs
+from .test_kernel import Largest
 
 NAMES = sorted(CASES)
 
@@ -107,6 +108,17 @@ def test_blocks_of_any_size_equal_the_whole(name: str, rows: int, n: int, seed: 
     torch.testing.assert_close(loss, expected)
     for k in case.learns:
         torch.testing.assert_close(getattr(parts, k).grad, getattr(whole, k).grad)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if CASES[n].bounded])
+def test_memory_does_not_grow_with_the_square_of_the_batch(name: str) -> None:
+    case, n = CASES[name], 256
+    x = with_gradient(inputs(n, 4), case)
+    with pytest.MonkeyPatch.context() as patch, Largest() as largest:
+        blocks_of(patch, 4)
+        case.call(x).backward()  # type: ignore[no-untyped-call]
+    # No tensor comes near the N^2 numbers of one pair of views, let alone (2N)^2.
+    assert largest.bytes < n * n * x.a.element_size() / 4
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch import multiprocessing as mp
@@ -40,6 +40,7 @@ def siglip_by_hand(
     return total / len(c)
 
 
+@example(n=8, seed=8, scale=10.0, bias=-10.5, grouped=False)
 @settings(deadline=None, max_examples=25)
 @given(
     n=st.integers(1, 8),

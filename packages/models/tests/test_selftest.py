@@ -104,6 +104,15 @@ def test_the_plain_computation_is_nt_xent() -> None:
     torch.testing.assert_close(contrast.dense(z1, z2, 0.2), nt_xent(z1, z2, 0.2))
 
 
+def test_rows_in_their_own_format_are_as_near_as_they_should_be() -> None:
+    loss, what = contrast.in_own_format, "contrastive kernel's"
+    checks = contrast.against_float64(torch.bfloat16, CPU, loss, what)
+    assert [c.verdict for c in checks] == ["pass", "pass"]
+    assert all(c.name.startswith(what) for c in checks)
+    z1, z2 = contrast.two_views(9, 5)
+    torch.testing.assert_close(loss(z1, z2, 0.2), nt_xent(z1, z2, 0.2))
+
+
 @pytest.mark.parametrize("dtype", list(contrast.TOLERANCE))
 def test_the_kernel_passes_and_broken_ones_do_not(dtype: torch.dtype) -> None:
     for check in contrast.against_float64(dtype, CPU):
@@ -167,9 +176,9 @@ def test_all_checks_in_order_on_small_shapes(monkeypatch: pytest.MonkeyPatch) ->
     checks = run.run_checks(CPU, progress=lambda done, total: told.append((done, total)))
     assert {c.verdict for c in checks} == {"pass", "skipped"}
     assert [c.name for c in checks if c.verdict == "skipped"] == ["CPU against the accelerator"]
-    assert len(checks) == 3 * 2 + 2 * 2 + 1 + 3
-    assert told[0] == (0, 7)
-    assert told[-1] == (7, 7)
+    assert len(checks) == 3 * 2 + 3 * 2 + 1 + 3
+    assert told[0] == (0, 8)
+    assert told[-1] == (8, 8)
     # With no memory to spare, no convolution is tried and none has failed.
     monkeypatch.setattr(run, "SHARE_OF_MEMORY", 0.0)
     checks = run.run_checks(CPU)

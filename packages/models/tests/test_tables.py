@@ -198,3 +198,11 @@ def test_a_schema_holds_no_participant_s_row() -> None:
         assert repr(float(column.max())) not in text
     # Five people or more between neighbouring quantiles.
     assert all(len(m.values) - 1 <= 300 // 5 for m in schema.marginals)
+
+
+@pytest.mark.parametrize("cell", ["F", [1, 2]])
+def test_what_is_no_number_is_refused_in_one_line(cell: object) -> None:
+    rows = [[61.0, cell], [58.0, 1.0]]
+    with pytest.raises(InputError, match="holds what is no number") as caught:
+        TableSchema.fit(rows, ["AGE", "SEX"], ["continuous", "binary"])  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)

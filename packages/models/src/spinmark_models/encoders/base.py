@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from typing import ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from spinmark_models.config import EncoderConfig, Shape3
@@ -66,7 +67,8 @@ class ImageEncoder(nn.Module, ABC):
         """Makes sure that a batch can be embedded.
 
         Raises:
-            InputError: Its shape is not the encoder's, or it is too small for the normalisation.
+            InputError: Its shape or its kind of number is not the encoder's, or it is too small for
+                the normalisation.
         """
         shape, channels = tuple(x_BCDHW.shape), self.config.in_channels
         if self.fixed_grid:
@@ -81,8 +83,20 @@ class ImageEncoder(nn.Module, ABC):
                 f"A batch has shape {shape}; this encoder takes (batch, {channels}, z, y, x) of "
                 "any size."
             )
+        self._check_numbers(x_BCDHW)
         if self.config.norm in ("instance", "batch"):
             self._check_statistics(shape)
+
+    def _check_numbers(self, x_BCDHW: Tensor) -> None:
+        # An adapter may hold no weights.
+        weight = next(self.parameters(), x_BCDHW)
+        if x_BCDHW.dtype == weight.dtype:
+            return
+        if not torch.is_autocast_enabled(x_BCDHW.device.type):
+            raise InputError(
+                f"A batch is of {x_BCDHW.dtype} and this encoder of {weight.dtype}; convert one of "
+                "them."
+            )
 
     def _planes(self, shape: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
         """Examples that a normalisation sees, and the axes of each over which it averages."""

@@ -153,7 +153,8 @@ def load_weights(
 
     Raises:
         InputError: The file cannot be read, two of its names become one, a tensor of it is not
-            finite or of another kind of number, nothing matches, or `strict` is not met. The network is unchanged then.
+            finite or of another kind of number, nothing matches, or `strict` is not met. The network
+            is unchanged then.
     """
     path = Path(path)
     found: dict[str, Tensor] = {}

@@ -78,7 +78,7 @@ def crd(
         # Where a pair is neither, its sign is 0, and the score must not be infinite.
         score = score.masked_fill(signs == 0, 0)
         taken = signs.abs()
-        losses = (F.softplus(-signs * score) * taken).sum(dim=1)
+        losses = -(F.logsigmoid(signs * score) * taken).sum(dim=1)
         return losses, -signs * torch.sigmoid(-signs * score)
 
     total = contrast(student, keys, row_loss, scale=1 / temperature, bias=-log_mean)

@@ -86,9 +86,10 @@ def _one_match(own_N: Tensor, ignore: PairRule | None) -> RowLoss:
         match = logit_RM.gather(1, partner)
         if ignore is not None:
             logit_RM.masked_fill_(ignore(rows), -torch.inf)
-        # Apart from the rest: softplus(x) - x would lose a well-found match to rounding.
+        # Apart from the rest: log(1 + e^x) - x would lose a well-found match to rounding.
         logit_RM.scatter_(1, partner, -torch.inf)
-        losses = F.softplus(logit_RM).sum(dim=1) + F.softplus(-match[:, 0])
+        # Not softplus, which takes x for itself above 20 and is 2e-9 short there.
+        losses = -F.logsigmoid(-logit_RM).sum(dim=1) - F.logsigmoid(match[:, 0])
         gradient = logit_RM.sigmoid_().scatter_(1, partner, -torch.sigmoid(-match))
         return losses, gradient
 

@@ -60,7 +60,15 @@ def _tasks(device: torch.device) -> list[tuple[str, Task]]:
     ]
     for dtype in contrast.TOLERANCE:
         task = partial(contrast.against_float64, dtype, device)
-        tasks.append((f"contrastive kernel, {dtype}", task))
+        tasks.append((f"contrastive loss, {dtype}", task))
+    kernel = partial(
+        contrast.against_float64,
+        torch.bfloat16,
+        device,
+        contrast.in_own_format,
+        "contrastive kernel's",
+    )
+    tasks.append(("contrastive kernel, bf16", kernel))
     tasks.append(("CPU against the accelerator", partial(_across, device)))
     tasks.append(("the same twice", partial(_twice, device)))
     if on_gpu:

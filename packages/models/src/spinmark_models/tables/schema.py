@@ -251,7 +251,13 @@ def _refuse_refit(rows: int, *args: Any, **kwargs: Any) -> NoReturn:
 
 
 def _check_table(values_NP: NDArray[np.float64], names: Sequence[str]) -> NDArray[np.float64]:
-    values = np.asarray(values_NP, np.float64)
+    try:
+        values = np.asarray(values_NP, np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"The table holds what is no number ({error}); give categories as codes, NaN where a cell "
+            "is missing."
+        ) from error
     if values.ndim != 2 or values.shape[1] != len(names):
         raise InputError(f"The table has shape {values.shape} and {len(names)} column names.")
     if len(set(names)) != len(names):

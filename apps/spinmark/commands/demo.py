@@ -28,14 +28,15 @@ class Demo:
         seed: Of the cohort, the split and everything that is fitted.
         stage_preset: The packaged configuration that every stage uses.
         overrides: Further options by stage, such as `--overrides.pretrain "--optim.steps 5"`.
-        workers: Stages that run at once, where one does not wait for another.
+        workers: Stages that run at once, where one does not wait for another; more than one pays from
+            four cores on.
     """
 
     out: Path
     seed: int = 0
     stage_preset: str = "demo"
     overrides: dict[str, str] = field(default_factory=dict)
-    workers: int = 2
+    workers: int = 1
 
 
 def stages(args: Demo) -> dict[str, list[str]]:

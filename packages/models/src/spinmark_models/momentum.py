@@ -16,6 +16,9 @@ from spinmark_models.errors import InputError
 def teacher_momentum(step: int, steps: int, base: float = 0.996, final: float = 1.0) -> float:
     """The share of the teacher that is kept at a step: `base` at step 0, `final` at the end.
 
+    >>> [round(teacher_momentum(step, 100), 4) for step in (0, 50, 100)]
+    [0.996, 0.998, 1.0]
+
     Args:
         step: From 0 to `steps`.
         steps: Number of steps in the run, at least 1.
@@ -24,9 +27,6 @@ def teacher_momentum(step: int, steps: int, base: float = 0.996, final: float = 
 
     Raises:
         InputError: A number is out of its range.
-
-    >>> [round(teacher_momentum(step, 100), 4) for step in (0, 50, 100)]
-    [0.996, 0.998, 1.0]
     """
     if steps < 1 or not 0 <= step <= steps:
         raise InputError(f"step is {step} of {steps}; use a step from 0 to the number of steps.")

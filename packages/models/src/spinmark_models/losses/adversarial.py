@@ -48,15 +48,15 @@ def reversal_strength(progress: float, gamma: float = 10.0) -> float:
 
     From 0, while the classifier is still noise, to nearly 1.
 
+    >>> [round(reversal_strength(p), 3) for p in (0.0, 0.1, 0.5, 1.0)]
+    [0.0, 0.462, 0.987, 1.0]
+
     Args:
         progress: Share of the run that is done, from 0 to 1.
         gamma: How soon it grows; 10 in the paper.
 
     Raises:
         InputError: The progress is out of its range.
-
-    >>> [round(reversal_strength(p), 3) for p in (0.0, 0.1, 0.5, 1.0)]
-    [0.0, 0.462, 0.987, 1.0]
     """
     check_between("progress", progress, 0, 1)
     return 2 / (1 + math.exp(-gamma * progress)) - 1

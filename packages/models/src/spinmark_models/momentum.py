@@ -16,8 +16,9 @@ from spinmark_models.errors import InputError
 def teacher_momentum(step: int, steps: int, base: float = 0.996, final: float = 1.0) -> float:
     """The share of the teacher that is kept at a step: `base` at step 0, `final` at the end.
 
-    >>> [round(teacher_momentum(step, 100), 4) for step in (0, 50, 100)]
-    [0.996, 0.998, 1.0]
+    Examples:
+        >>> [round(teacher_momentum(step, 100), 4) for step in (0, 50, 100)]
+        [0.996, 0.998, 1.0]
 
     Args:
         step: From 0 to `steps`.

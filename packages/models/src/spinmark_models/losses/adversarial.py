@@ -48,8 +48,9 @@ def reversal_strength(progress: float, gamma: float = 10.0) -> float:
 
     From 0, while the classifier is still noise, to nearly 1.
 
-    >>> [round(reversal_strength(p), 3) for p in (0.0, 0.1, 0.5, 1.0)]
-    [0.0, 0.462, 0.987, 1.0]
+    Examples:
+        >>> [round(reversal_strength(p), 3) for p in (0.0, 0.1, 0.5, 1.0)]
+        [0.0, 0.462, 0.987, 1.0]
 
     Args:
         progress: Share of the run that is done, from 0 to 1.

@@ -4,6 +4,7 @@ Chuang, Robinson, Lin, Torralba, Jegelka, "Debiased Contrastive Learning", 2020,
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -18,9 +19,14 @@ from spinmark_models.losses.core.checks import (
 )
 from spinmark_models.losses.core.info_nce import shifted_softmax_
 from spinmark_models.losses.core.kernel import PairRule, RowLoss, contrast
-from spinmark_models.losses.core.pairs import Views, keep_negatives_, same_group, two_views
+from spinmark_models.losses.core.pairs import Views, ignored_pairs, keep_negatives_, two_views
 from spinmark_models.losses.core.precision import unit
 from spinmark_models.losses.nt_xent import nt_xent_chance
+
+Mass = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""From similarities `(R, M)`, minus infinity where a key is no negative, and the number of each row's
+negatives `(R,)`, to the log of their mass `(R,)` and its slope `(R, M)`. It may overwrite the
+similarities."""
 
 
 def debiased_chance(n: int) -> float:
@@ -55,19 +61,46 @@ def debiased(
     Raises:
         InputError: Shapes differ, or a number is out of its range.
     """
+
+    def mass(similarity_RM: Tensor, counts_R: Tensor) -> tuple[Tensor, Tensor]:
+        return shifted_softmax_(similarity_RM)
+
+    return debiased_by(mass, z1_ND, z2_ND, temperature, tau_plus, groups)
+
+
+def debiased_by(
+    mass: Mass,
+    z1_ND: Tensor,
+    z2_ND: Tensor,
+    temperature: float,
+    tau_plus: float,
+    groups: Tensor | None,
+) -> Tensor:
+    """The debiased loss with any weights of the negatives.
+
+    Args:
+        mass: How the log of the negatives' mass comes from their similarities.
+        z1_ND: First views; normalised here.
+        z2_ND: Second views.
+        temperature: Divides the cosines.
+        tau_plus: The share of false negatives.
+        groups: As in `debiased`.
+
+    Raises:
+        InputError: Shapes differ, or a number is out of its range.
+    """
     check_pair(z1_ND, z2_ND)
     check_temperature(temperature)
     check_fixed(temperature)
-    check_share(tau_plus)
+    _check_share(tau_plus)
     check_groups(groups, len(z1_ND))
     views = two_views(unit(z1_ND), unit(z2_ND))
-    ignore = None if groups is None else same_group(views, groups)
-    row_loss = _row_loss(views, ignore, temperature, tau_plus)
+    row_loss = _row_loss(mass, views, ignored_pairs(views, groups), temperature, tau_plus)
     total = contrast(views.queries, views.keys, row_loss, scale=1 / temperature)
     return total / len(views.queries)
 
 
-def check_share(tau_plus: float) -> None:
+def _check_share(tau_plus: float) -> None:
     """A share of false negatives, in [0, 1).
 
     Raises:
@@ -127,14 +160,14 @@ def corrected(
 
 
 def _row_loss(
-    views: Views, ignore: PairRule | None, temperature: float, tau_plus: float
+    mass: Mass, views: Views, ignore: PairRule | None, temperature: float, tau_plus: float
 ) -> RowLoss:
     def row_loss(similarity_RM: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
         near = keep_negatives_(
             similarity_RM, rows, views.partner, itself_N=views.itself, ignore=ignore
         )[:, 0]
         counts = (similarity_RM > -torch.inf).sum(dim=1)
-        log_mass, gradient = shifted_softmax_(similarity_RM)
+        log_mass, gradient = mass(similarity_RM, counts)
         row = corrected(log_mass, near, counts, temperature, tau_plus)
         gradient.mul_(row.by_mass[:, None])
         gradient.scatter_(1, views.partner[rows, None], row.by_near[:, None])

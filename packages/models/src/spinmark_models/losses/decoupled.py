@@ -13,7 +13,7 @@ from spinmark_models.losses.core.checks import check_groups, check_pair, check_t
 from spinmark_models.losses.core.gather import gather_rows
 from spinmark_models.losses.core.info_nce import shifted_softmax_
 from spinmark_models.losses.core.kernel import PairRule, RowLoss, contrast
-from spinmark_models.losses.core.pairs import Views, keep_negatives_, same_group, two_views
+from spinmark_models.losses.core.pairs import Views, ignored_pairs, keep_negatives_, two_views
 from spinmark_models.losses.core.precision import unit
 
 
@@ -55,7 +55,7 @@ def decoupled(
     check_groups(groups, len(z1_ND))
     a, b = unit(z1_ND), unit(z2_ND)
     views = two_views(a, b)
-    ignore = None if groups is None else same_group(views, groups)
+    ignore = ignored_pairs(views, groups)
     weight_N = torch.ones_like(a[:, 0]) if sigma is None else agreement_weights(a, b, sigma)
     row_loss = _row_loss(views, views.own(weight_N.detach()), ignore)
     total = contrast(views.queries, views.keys, row_loss, scale=1 / temperature)

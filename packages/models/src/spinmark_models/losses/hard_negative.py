@@ -4,21 +4,13 @@ Robinson, Chuang, Sra, Jegelka, "Contrastive Learning with Hard Negative Samples
 arXiv:2010.04592.
 """
 
-import torch
+from functools import partial
+
 from torch import Tensor
 
 from spinmark_models.errors import InputError
-from spinmark_models.losses.core.checks import (
-    check_fixed,
-    check_groups,
-    check_pair,
-    check_temperature,
-)
 from spinmark_models.losses.core.info_nce import shifted_softmax_
-from spinmark_models.losses.core.kernel import PairRule, RowLoss, contrast
-from spinmark_models.losses.core.pairs import Views, keep_negatives_, same_group, two_views
-from spinmark_models.losses.core.precision import unit
-from spinmark_models.losses.debiased import check_share, corrected
+from spinmark_models.losses.debiased import debiased_by
 from spinmark_models.losses.nt_xent import nt_xent_chance
 
 
@@ -56,18 +48,10 @@ def hard_negative(
     Raises:
         InputError: Shapes differ, or a number is out of its range.
     """
-    check_pair(z1_ND, z2_ND)
-    check_temperature(temperature)
-    check_fixed(temperature)
-    check_share(tau_plus)
     if not beta >= 0:
         raise InputError(f"beta is {beta}; use 0 or more.")
-    check_groups(groups, len(z1_ND))
-    views = two_views(unit(z1_ND), unit(z2_ND))
-    ignore = None if groups is None else same_group(views, groups)
-    row_loss = _row_loss(views, ignore, temperature, tau_plus, beta)
-    total = contrast(views.queries, views.keys, row_loss, scale=1 / temperature)
-    return total / len(views.queries)
+    mass = partial(weighted_mass_, beta=beta)
+    return debiased_by(mass, z1_ND, z2_ND, temperature, tau_plus, groups)
 
 
 def weighted_mass_(similarity_RM: Tensor, counts_R: Tensor, beta: float) -> tuple[Tensor, Tensor]:
@@ -90,20 +74,3 @@ def weighted_mass_(similarity_RM: Tensor, counts_R: Tensor, beta: float) -> tupl
     mass, slope = shifted_softmax_(similarity_RM.mul_(beta + 1))
     log_mass = counts_R.to(mass.dtype).log() + mass - weights.masked_fill(counts_R == 0, 0)
     return log_mass, slope.mul_(beta + 1).sub_(softer, alpha=beta)
-
-
-def _row_loss(
-    views: Views, ignore: PairRule | None, temperature: float, tau_plus: float, beta: float
-) -> RowLoss:
-    def row_loss(similarity_RM: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
-        near = keep_negatives_(
-            similarity_RM, rows, views.partner, itself_N=views.itself, ignore=ignore
-        )[:, 0]
-        counts = (similarity_RM > -torch.inf).sum(dim=1)
-        log_mass, gradient = weighted_mass_(similarity_RM, counts, beta)
-        row = corrected(log_mass, near, counts, temperature, tau_plus)
-        gradient.mul_(row.by_mass[:, None])
-        gradient.scatter_(1, views.partner[rows, None], row.by_near[:, None])
-        return row.losses, gradient
-
-    return row_loss

@@ -20,7 +20,7 @@ from spinmark_models.losses.core.gather import place_of_rows
 from spinmark_models.losses.core.info_nce import shifted_softmax_
 from spinmark_models.losses.core.kernel import contrast
 from spinmark_models.losses.core.negative_queue import Candidates, NegativeQueue
-from spinmark_models.losses.core.pairs import keep_negatives_, same_group, two_views
+from spinmark_models.losses.core.pairs import ignored_pairs, keep_negatives_, two_views
 from spinmark_models.losses.core.precision import unit
 
 # So many numbers of mixtures and similarities are held at a time.
@@ -79,7 +79,7 @@ def mochi(
     a, b = unit(z1_ND), unit(z2_ND)
     if queue is None:
         views = two_views(a, b)
-        ignore = None if groups is None else same_group(views, groups)
+        ignore = ignored_pairs(views, groups)
         queries, keys, partner, itself = views.queries, views.keys, views.partner, views.itself
         places, total = views.itself, len(views.keys)
     else:

@@ -11,7 +11,7 @@ from torch import Tensor
 from spinmark_models.losses.core.checks import check_groups, check_pair, check_temperature
 from spinmark_models.losses.core.info_nce import one_positive
 from spinmark_models.losses.core.kernel import contrast
-from spinmark_models.losses.core.pairs import same_group, two_views
+from spinmark_models.losses.core.pairs import ignored_pairs, two_views
 from spinmark_models.losses.core.precision import unit
 
 
@@ -48,7 +48,7 @@ def nt_xent(
     check_temperature(temperature)
     check_groups(groups, len(z1_ND))
     views = two_views(unit(z1_ND), unit(z2_ND))
-    ignore = None if groups is None else same_group(views, groups)
+    ignore = ignored_pairs(views, groups)
     row_loss = one_positive(views.partner, itself_N=views.itself, ignore=ignore)
     total = contrast(views.queries, views.keys, row_loss, scale=1 / temperature)
     return total / len(views.queries)

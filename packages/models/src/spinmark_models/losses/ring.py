@@ -18,7 +18,7 @@ from spinmark_models.losses.core.checks import (
 )
 from spinmark_models.losses.core.info_nce import shifted_softmax_
 from spinmark_models.losses.core.kernel import PairRule, RowLoss, contrast
-from spinmark_models.losses.core.pairs import Views, keep_negatives_, same_group, two_views
+from spinmark_models.losses.core.pairs import Views, ignored_pairs, keep_negatives_, two_views
 from spinmark_models.losses.core.precision import unit
 
 
@@ -71,7 +71,7 @@ def ring(
         raise InputError(f"inner is {inner} and outer {outer}; outer must be the larger one.")
     check_groups(groups, len(z1_ND))
     views = two_views(unit(z1_ND), unit(z2_ND))
-    ignore = None if groups is None else same_group(views, groups)
+    ignore = ignored_pairs(views, groups)
     row_loss = _row_loss(views, ignore, inner, outer)
     total = contrast(views.queries, views.keys, row_loss, scale=1 / temperature)
     return total / len(views.queries)

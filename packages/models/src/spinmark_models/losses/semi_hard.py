@@ -14,7 +14,7 @@ from spinmark_models.losses.core.checks import (
     check_temperature,
 )
 from spinmark_models.losses.core.kernel import PairRule, RowLoss, contrast
-from spinmark_models.losses.core.pairs import Views, keep_negatives_, same_group, two_views
+from spinmark_models.losses.core.pairs import Views, ignored_pairs, keep_negatives_, two_views
 from spinmark_models.losses.core.precision import unit
 
 
@@ -50,7 +50,7 @@ def semi_hard(
     check_fixed(margin, "margin")
     check_groups(groups, len(z1_ND))
     views = two_views(unit(z1_ND), unit(z2_ND))
-    ignore = None if groups is None else same_group(views, groups)
+    ignore = ignored_pairs(views, groups)
     return contrast(views.queries, views.keys, _row_loss(views, ignore, margin)) / len(
         views.queries
     )

@@ -19,7 +19,7 @@ from spinmark_models.losses.core.checks import (
     check_temperature,
 )
 from spinmark_models.losses.core.gather import gather_rows
-from spinmark_models.losses.core.pairs import same_group, two_views
+from spinmark_models.losses.core.pairs import ignored_pairs, two_views
 from spinmark_models.losses.core.positives import contrast_positives
 from spinmark_models.losses.core.precision import unit
 
@@ -115,7 +115,7 @@ def tabular_similarity(
     ranges = ranges_F.to(own)
     everyone, start = gather_rows(own)
     least = max(1.0, least_shared * own.shape[1])
-    ignore = None if groups is None else same_group(views, groups)
+    ignore = ignored_pairs(views, groups)
 
     def likeness(rows: slice) -> Tensor:
         pair = views.pair[rows]

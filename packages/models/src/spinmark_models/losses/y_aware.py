@@ -12,7 +12,7 @@ from torch import Tensor
 from spinmark_models.errors import InputError
 from spinmark_models.losses.core.checks import check_groups, check_pair, check_temperature
 from spinmark_models.losses.core.gather import gather_rows
-from spinmark_models.losses.core.pairs import same_group, two_views
+from spinmark_models.losses.core.pairs import ignored_pairs, two_views
 from spinmark_models.losses.core.positives import contrast_positives
 from spinmark_models.losses.core.precision import unit
 
@@ -76,5 +76,5 @@ def y_aware(
         # A missing value makes the sum NaN, and the weight none.
         return squared.mul_(-0.5).exp_().nan_to_num_(0).repeat(1, 2)
 
-    ignore = None if groups is None else same_group(views, groups)
+    ignore = ignored_pairs(views, groups)
     return contrast_positives(views, near, ignore, temperature)

@@ -61,6 +61,11 @@ def same_group(views: Views, groups_N: Tensor) -> PairRule:
     return _equal(views.own(groups_N), views.everyone(groups_N))
 
 
+def ignored_pairs(views: Views, groups_N: Tensor | None) -> PairRule | None:
+    """Pairs of one group, which most losses ignore; none where no groups are given."""
+    return None if groups_N is None else same_group(views, groups_N)
+
+
 def rows_of_one_group(groups_N: Tensor) -> PairRule:
     """The same between the rows of this process and those of all, `(R, T)`."""
     return _equal(groups_N, gather_rows(groups_N)[0])

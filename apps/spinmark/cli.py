@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from spinmark.errors import UsageError
 
@@ -160,11 +160,13 @@ def _explain(message: str, config_class: type[Any]) -> str:
 
 
 def _type_name(config_class: type[Any], key: str) -> str:
-    """How an option's type is written, such as `tuple[int, int, int]`."""
+    """How an option's type is written, such as `tuple[int, int, int]`; choices, one by one."""
     found: Any = config_class
     for part in key.split("."):
         inner = (found, *get_args(found))
         found = get_type_hints(next(one for one in inner if is_dataclass(one)))[part]
+    if get_origin(found) is Literal:
+        return ", ".join(map(str, get_args(found)))
     return found.__name__ if isinstance(found, type) and not get_args(found) else str(found)
 
 

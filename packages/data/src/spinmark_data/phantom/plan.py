@@ -6,19 +6,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from spinmark_data.phantom.clinic import clinic_visit
 from spinmark_data.phantom.config import PhantomConfig
 from spinmark_data.phantom.images import render_all
-from spinmark_data.phantom.moaks_table import moaks_sheets, regions_of
-from spinmark_data.phantom.outcome_table import outcomes_sheet
-from spinmark_data.phantom.outcomes import simulate_outcomes
-from spinmark_data.phantom.population import Population, sample_population
-from spinmark_data.phantom.progression import trajectories
-from spinmark_data.phantom.release_tables import build_sheets
-from spinmark_data.phantom.scan_plan import plan_scans
+from spinmark_data.phantom.population import Population
+from spinmark_data.phantom.simulate import simulate
 
 _SAMPLE = 60
 _SMALL = (8, 16, 16)
@@ -87,9 +80,10 @@ def plan_phantom(config: PhantomConfig) -> PhantomPlan:
     people = min(config.subjects, _SAMPLE)
     sample = config.plain(subjects=people, workers=1)
     # What is built once, however many people follow, is no person's cost.
-    _tables(sample.plain(subjects=1))
+    simulate(sample.plain(subjects=1))
     start = time.process_time()
-    population, scans = _tables(sample)
+    made = simulate(sample)
+    population, scans = made.population, made.plan
     person = (time.process_time() - start) / people
     small = sample.plain(
         grid_shape=_SMALL,
@@ -119,24 +113,6 @@ def plan_phantom(config: PhantomConfig) -> PhantomPlan:
         peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         workers=config.workers,
     )
-
-
-def _tables(config: PhantomConfig) -> tuple[Population, pd.DataFrame]:
-    """Make all tables of a cohort and list its scans."""
-    from spinmark_data.phantom.signal import SCANNERS
-
-    population = sample_population(config)
-    latents = trajectories(population, config)
-    gone = population.joints["replaced_at_baseline"].to_numpy()
-    at_entry = np.where(gone[:, None], 0.0, latents["V00"])
-    _, knees = clinic_visit(population, at_entry, "V00", config)
-    outcomes = simulate_outcomes(population, knees["WOMKP"].to_numpy(), config)
-    scans = plan_scans(population, latents, outcomes, config, len(SCANNERS))
-    regions = regions_of(population, scans, config)
-    moaks_sheets(population, regions, config)
-    build_sheets(population, latents, outcomes, scans, config)
-    outcomes_sheet(population, outcomes, config)
-    return population, scans
 
 
 def _one_scan(

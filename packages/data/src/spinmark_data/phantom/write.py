@@ -9,20 +9,16 @@ import numpy as np
 import pandas as pd
 
 from spinmark_data.errors import InputError
-from spinmark_data.phantom.clinic import KL_CUTS, clinic_visit
+from spinmark_data.phantom.clinic import KL_CUTS
 from spinmark_data.phantom.config import PhantomConfig
 from spinmark_data.phantom.endpoints import kl_progression
 from spinmark_data.phantom.images import grids_of, render_all, write_landmarks
-from spinmark_data.phantom.moaks_table import moaks_sheets, regions_of
 from spinmark_data.phantom.nda_images import pack_images
 from spinmark_data.phantom.nda_tables import write_nda
-from spinmark_data.phantom.outcome_table import outcomes_sheet
-from spinmark_data.phantom.outcomes import Outcomes, parameters, simulate_outcomes, true_incidence
-from spinmark_data.phantom.population import Population, sample_population
-from spinmark_data.phantom.progression import trajectories
+from spinmark_data.phantom.outcomes import Outcomes, parameters, true_incidence
+from spinmark_data.phantom.population import Population
 from spinmark_data.phantom.relaxation import WATER
-from spinmark_data.phantom.release_tables import build_sheets
-from spinmark_data.phantom.scan_plan import entry_days, plan_scans
+from spinmark_data.phantom.scan_plan import entry_days
 from spinmark_data.phantom.sequences import SEQUENCES
 from spinmark_data.phantom.series_names import (
     RELEASES,
@@ -30,6 +26,7 @@ from spinmark_data.phantom.series_names import (
     series_description,
     study_description,
 )
+from spinmark_data.phantom.simulate import simulate
 from spinmark_data.phantom.state import LATENTS, PHENOTYPES
 
 TABLES = "OAI Complete Data_ASCII"
@@ -90,18 +87,8 @@ def write_phantom(
 
     from spinmark_data.phantom.signal import SCANNERS
 
-    population = sample_population(config)
-    latents = trajectories(population, config)
+    population, _, outcomes, plan, regions, sheets = simulate(config)
     gone = population.joints["replaced_at_baseline"].to_numpy()
-    at_entry = np.where(gone[:, None], 0.0, latents["V00"])
-    _, knees = clinic_visit(population, at_entry, "V00", config)
-    outcomes = simulate_outcomes(population, knees["WOMKP"].to_numpy(), config)
-    plan = plan_scans(population, latents, outcomes, config, len(SCANNERS))
-
-    sheets = build_sheets(population, latents, outcomes, plan, config)
-    sheets.append(outcomes_sheet(population, outcomes, config))
-    regions = regions_of(population, plan, config)
-    sheets += moaks_sheets(population, regions, config)
     regions.drop(columns="joint").to_parquet(truth / "regions.parquet", index=False)
     complete = config.layout == "complete"
     for sheet in sheets:

@@ -1,0 +1,23 @@
+"""What training can be told, in dataclasses that load without torch, one file a topic."""
+
+from spinmark_training.config.data import DataConfig
+from spinmark_training.config.embed import EmbedConfig
+from spinmark_training.config.monitor import MonitorConfig
+from spinmark_training.config.objective import ObjectiveConfig
+from spinmark_training.config.optim import OptimConfig
+from spinmark_training.config.runs import DistilConfig, PretrainConfig, RunConfig
+from spinmark_training.config.teacher import TeacherConfig
+from spinmark_training.config.trainer import TrainerConfig
+
+__all__ = [
+    "DataConfig",
+    "DistilConfig",
+    "EmbedConfig",
+    "MonitorConfig",
+    "ObjectiveConfig",
+    "OptimConfig",
+    "PretrainConfig",
+    "RunConfig",
+    "TeacherConfig",
+    "TrainerConfig",
+]

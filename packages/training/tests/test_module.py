@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from spinmark_models.losses.nt_xent import nt_xent
 from spinmark_training.config import OptimConfig
-from spinmark_training.module import chance_level, learning_rate_factor
+from spinmark_training.objectives.chance import chance_level
+from spinmark_training.schedules import learning_rate_factor
 
 
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=12), st.booleans())

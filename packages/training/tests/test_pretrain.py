@@ -22,8 +22,8 @@ from spinmark_models.export import load_encoder
 from spinmark_training.augment.config import AugmentConfig
 from spinmark_training.config import PretrainConfig
 from spinmark_training.errors import InputError
-from spinmark_training.module import learning_rate_factor
 from spinmark_training.pretrain import pretrain
+from spinmark_training.schedules import learning_rate_factor
 
 World = tuple[Cohort, Split]
 MakeWorld = Callable[..., World]
@@ -67,7 +67,7 @@ def test_a_run_folder_holds_what_its_schema_names(calm: Path, world: World) -> N
     assert spec.spacing_mm == (3.0, 1.5, 1.5)
     assert spec.extra == {
         "sequence": "TINY",
-        "objective": "simclr",
+        "objective": "nt_xent",
         "steps": 8,
         "seed": 0,
         "training_subjects": 8,
@@ -239,7 +239,7 @@ def test_a_run_is_continued_from_encoder_and_projection(
         )
     ]
     linear = [name for name in states[0] if name.endswith("weight") and "layers" in name]
-    assert any(name.startswith("projector.") for name in linear)
+    assert any(name.startswith("objective.projector.") for name in linear)
     for name in linear:
         assert torch.equal(states[0][name], states[1][name])
 

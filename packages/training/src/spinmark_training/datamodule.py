@@ -1,40 +1,20 @@
 """Batches of two random views of every joint of some training subjects, resumable mid-epoch."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
-from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from spinmark_models.config import IntensityRule
 from spinmark_training.augment.config import AugmentConfig
+from spinmark_training.batch import Batch, Cut
 from spinmark_training.errors import InputError
 from spinmark_training.sampling import Place, SubjectSampler, epoch_batches
 from spinmark_training.sources import ScanSource
 from spinmark_training.views import random_views
-
-
-@dataclass
-class Batch:
-    """Two views of N joints.
-
-    Attributes:
-        views: `(2N, 1, D, H, W)` float32, all first views, then all second ones in the same order.
-        first: Row of the scan behind each first view, `(N,)`.
-        second: Row of the scan behind each second view, `(N,)`.
-        subject: Number of each joint's subject, `(N,)`.
-        after: The place after this batch: what to save once it has been learnt from.
-    """
-
-    views: Tensor
-    first: Tensor
-    second: Tensor
-    subject: Tensor
-    after: Place
 
 
 class _Stream(IterableDataset[Batch]):
@@ -127,7 +107,7 @@ class SubjectDataModule(LightningDataModule):
             key=(self._seed, place.epoch, place.consumed),
         )
         return Batch(
-            views=views,
+            cut=lambda part, device: Cut(slice(0, len(first)), views.to(device), None),
             first=torch.from_numpy(first),
             second=torch.from_numpy(second),
             subject=torch.from_numpy(draw.subject),

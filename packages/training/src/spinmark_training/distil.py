@@ -5,7 +5,6 @@ A tiny run on the CPU::
     spinmark distil --cohort COHORT --split SPLIT --from RUN --out RUN2 --optim.steps 20
 """
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,14 +13,15 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from spinmark_data.errors import InputError as DataInputError
-from spinmark_data.splits import read_split
 from spinmark_training.config import DistilConfig
+from spinmark_training.engine import RunSummary, fit_run
 from spinmark_training.errors import InputError
 from spinmark_training.module import DistilModule
-from spinmark_training.pretrain import RunSummary, fit_run, load_projection, start_encoder
+from spinmark_training.objectives import build_objective
 from spinmark_training.sampling import random_stream
+from spinmark_training.side_information import SideInformation
 from spinmark_training.sources import CohortLike, ScanSource, SplitLike
+from spinmark_training.start import load_objective, refuse_stray_subjects, start_encoder
 from spinmark_training.teacher import fit_teacher, teacher_latents
 
 _SHUFFLE = 3  # a stream of random numbers beside those of the sampling
@@ -76,22 +76,6 @@ def shuffled_rows(
     return np.array([given[int(row)] for row in rows], np.int64)
 
 
-def _assert_same_training(from_run: Path, split: SplitLike) -> None:
-    """Refuse to continue an encoder that has seen subjects who are now held out."""
-    try:
-        before = read_split(from_run).frame
-    except DataInputError as error:
-        raise InputError(f"from_run: {error}") from None
-    frame = split.frame
-    now = set(frame.loc[frame["set"] == "train", "subject_id"])
-    stray = sorted(set(before.loc[before["set"] == "train", "subject_id"]) - now)
-    if stray:
-        raise InputError(
-            f"{from_run}: it has learnt from subject {stray[0]}, no training subject of this split "
-            f"({len(stray)} such); accepted is a run of the same split"
-        )
-
-
 def distil(
     cohort: CohortLike,
     split: SplitLike,
@@ -121,7 +105,7 @@ def distil(
         InputError: The input cannot be used, the run was fitted on subjects outside the training set, or
             the loss stopped being a number.
     """
-    _assert_same_training(from_run, split)
+    refuse_stray_subjects(str(from_run), from_run, split)
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
     source = ScanSource(cohort, config.data.sequence, split, ("train",), config.data.cache_gb)
@@ -137,11 +121,15 @@ def distil(
     targets = np.full_like(taught, np.nan)
     targets[rows] = taught[tables]
     torch.manual_seed(config.seed + 1)
+    known = SideInformation(cohort, source)
+    objective = build_objective(config.objective, config.projection, encoder, known)
     module = DistilModule(
         encoder,
-        dataclasses.replace(config.projection),
-        config.objective,
+        objective,
         config.optim,
+        config.trainer,
+        config.seed,
+        projection=config.projection,
         targets=torch.from_numpy(targets),
         ssl_weight=config.ssl_weight,
         clip_weight=config.clip_weight,
@@ -149,6 +137,6 @@ def distil(
         term=config.distill_term,
         term_weight=config.distill_weight,
     )
-    load_projection(module, from_run)
-    objective = "distilled-shuffled" if config.shuffle_tables else "distilled"
-    return fit_run(module, cohort, split, source, intensity, config, out, objective, progress)
+    load_objective(module.objective, from_run)
+    name = "distilled-shuffled" if config.shuffle_tables else "distilled"
+    return fit_run(module, cohort, split, source, intensity, config, out, name, progress)

@@ -1,7 +1,8 @@
-"""The network in training: encoder, projection, and the objectives on a batch of two views."""
+"""The network in training: an encoder, an objective, an optimiser, and what is recorded of a step."""
 
+import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,109 +13,179 @@ from spinmark_models.config import ProjectionConfig
 from spinmark_models.encoders import ImageEncoder
 from spinmark_models.heads import ProjectionHead
 from spinmark_models.health import alignment, uniformity
-from spinmark_models.losses.nt_xent import nt_xent
-from spinmark_training.config import ObjectiveConfig, OptimConfig
-from spinmark_training.datamodule import Batch
+from spinmark_models.momentum import make_teacher, update_teacher
+from spinmark_training.batch import Batch, Cut
+from spinmark_training.config import OptimConfig, TrainerConfig
+from spinmark_training.encoder_run import embedding_of, recompute_blocks
+from spinmark_training.large_batch import embed_cut, embed_in_parts, refuse_batch_norm
+from spinmark_training.objectives.base import Objective, Scored, Views
+from spinmark_training.sampling import random_stream
+from spinmark_training.schedules import learning_rate_factor
+
+_STEP = 4  # a stream of random numbers beside those of the sampling
+_MOST_ROWS = 512  # uniformity compares every row with every other
 
 
 class DivergedError(RuntimeError):
     """The loss is not a number; the weights are those of the step before."""
 
 
-def chance_level(groups: Tensor, ignore_same: bool) -> float:
-    """Return the NT-Xent of an encoder that cannot tell its pairs apart.
-
-    Args:
-        groups: The group of each pair, `(N,)`.
-        ignore_same: Whether other pairs of a group are no negatives.
-
-    Returns:
-        The mean over pairs of the log of the number of candidates; ln(2N - 1) without groups.
-    """
-    n = len(groups)
-    if not ignore_same:
-        return math.log(2 * n - 1)
-    same = (groups[:, None] == groups[None, :]).sum(dim=1).double()
-    return float(torch.log(2 * n - 2 * same + 1).mean())
-
-
-def learning_rate_factor(optim: OptimConfig) -> Callable[[int], float]:
-    """Return the share of the highest learning rate at each step.
-
-    Args:
-        optim: `steps`, `warmup` and `schedule` are used.
-    """
-    warm = round(optim.warmup * optim.steps)
-
-    def factor(step: int) -> float:
-        if step < warm:
-            return (step + 1) / (warm + 1)
-        if optim.schedule == "constant":
-            return 1.0
-        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, optim.steps - warm)))
-
-    return factor
-
-
-class ContrastiveModule(LightningModule):
-    """Self-supervised contrast of two views (SimCLR, Chen et al. 2020, arXiv:2002.05709).
+class PretrainModule(LightningModule):
+    """An encoder that learns from an objective.
 
     Args:
         encoder: The image encoder.
-        projection: The head between embedding and loss.
-        objective: Temperature and negatives.
+        objective: What it learns from.
         optim: The optimiser.
+        trainer: How the encoder is run.
+        seed: Of whatever is random within a step; each step starts from its own number.
     """
 
     def __init__(
         self,
         encoder: ImageEncoder,
-        projection: ProjectionConfig,
-        objective: ObjectiveConfig,
+        objective: Objective,
         optim: OptimConfig,
+        trainer: TrainerConfig | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__()
+        how = trainer or TrainerConfig()
         self.encoder = encoder
-        self.projector = ProjectionHead(encoder.embedding_size, projection)
-        self._objective = objective
+        self.objective = objective
+        self.average = make_teacher(encoder) if optim.ema is not None else None
         self._optim = optim
-        self.figures: dict[str, float] = {}
+        self._how = how
+        self._seed = seed
+        self.recording = True
+        self.figures: dict[str, Tensor | float] = {}
+        self.last_batch: Batch | None = None
+        if how.micro_batch is not None:
+            refuse_batch_norm(encoder)
+        if how.checkpoint_activations:
+            recompute_blocks(encoder)
+        self._embed: Callable[[Tensor], Tensor] | None = None
+
+    @property
+    def exported(self) -> ImageEncoder:
+        """The encoder that the run is for: the average of the weights, where one is kept."""
+        return self.encoder if self.average is None else self.average  # type: ignore[return-value]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss of a batch, and keep its figures for the record.
+        """Return the loss of a batch, and keep its figures where they are recorded.
 
         Raises:
             DivergedError: The loss is not a number.
         """
-        embedding = self.encoder(batch.views).embedding
-        projected = self.projector(embedding)
-        first, second = projected.chunk(2)
-        groups = batch.subject if self._objective.ignore_same_subject else None
-        ssl = nt_xent(first, second, self._objective.temperature, groups)
-        self.figures = {
-            "loss_ssl": float(ssl.detach()),
-            "chance": chance_level(batch.subject, groups is not None),
-            "alignment": float(alignment(first.detach(), second.detach())),
-            "uniformity": float(uniformity(first.detach())),
-        }
-        loss = self.combine(ssl, embedding, batch)
-        self.figures["loss"] = float(loss.detach())
-        if not math.isfinite(self.figures["loss"]):
-            raise DivergedError(f"the loss is {self.figures['loss']}")
+        step, steps = self.global_step, max(1, self._optim.steps)
+        # A step's random numbers follow from its number, so that a resumed run draws the same ones.
+        key = random_stream(self._seed, _STEP, step, self.global_rank)
+        torch.manual_seed(int(key.integers(2**62)))
+        self.last_batch = batch
+        self.objective.before_step(step / steps)
+        self.figures = {}
+        student, slow = self._views(batch)
+        scored = self.objective(student, slow, batch)
+        loss = self.combine(scored, student.whole, batch)
+        if self.recording:
+            self._note(scored, student.whole, loss, batch)
+        if not math.isfinite(float(loss.detach())):
+            raise DivergedError(f"the loss is {float(loss.detach())}")
         return loss
 
-    def combine(self, ssl: Tensor, embedding: Tensor, batch: Batch) -> Tensor:
+    def _views(self, batch: Batch) -> tuple[Views, Views | None]:
+        """Embed a batch by the encoder and, where there is one, by the slow teacher."""
+        if self._embed is None:
+            self._embed = embedding_of(
+                self.encoder, channels_last=self._how.channels_last, compiled=self._how.compile
+            )
+        slow = self.objective.teacher
+        taught = None if slow is None else embedding_of(slow.encoder)  # type: ignore[arg-type]
+        local = self.objective.teacher_sees_local
+        if batch.parts == 1:
+            cut = next(iter(batch.stream(self.device)))
+            self._note_views(cut)
+            student = embed_cut(self._embed, cut)
+            with torch.no_grad():
+                return student, None if taught is None else embed_cut(taught, cut, local=local)
+        weights = list(self.encoder.parameters())
+        student = embed_in_parts(self._embed, weights, batch, self.device, seen=self._note_views)
+        with torch.no_grad():
+            return student, (
+                None
+                if taught is None
+                else embed_in_parts(taught, [], batch, self.device, local=local)
+            )
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """Move what a batch says of its joints; its views are cut on the device."""
+        names = ("first", "second", "subject", "joint")
+        moved = {name: getattr(batch, name).to(device) for name in names if hasattr(batch, name)}
+        return dataclasses.replace(batch, **moved)
+
+    def combine(self, scored: Scored, embedding: Tensor, batch: Batch) -> Tensor:
         """Return the whole loss; distillation adds its terms here.
 
         Args:
-            ssl: The self-supervised loss.
+            scored: What the objective says.
             embedding: Embeddings `(2N, E)`, all first views, then all second.
             batch: The batch.
         """
-        return ssl
+        return scored.loss
+
+    def _note_views(self, cut: Cut) -> None:
+        if not self.recording:
+            return
+        first, second = cut.whole.chunk(2)
+        self.figures["view_difference"] = (first - second).abs().mean()
+
+    @torch.no_grad()
+    def _note(self, scored: Scored, embedding: Tensor, loss: Tensor, batch: Batch) -> None:
+        first, second = scored.projected.float().chunk(2)
+        rows = nn.functional.normalize(embedding.detach().float(), dim=1)
+        self.figures |= {
+            "loss_ssl": scored.loss.detach(),
+            **scored.figures,
+            "alignment": alignment(first, second),
+            "uniformity": uniformity(first[:_MOST_ROWS]),
+            # 1 where the rows point everywhere, 0 where all point one way.
+            "embedding_sd": rows.std(dim=0).mean() * math.sqrt(rows.shape[1]),
+            "loss": loss.detach(),
+        }
+        if "negatives" in scored.figures:
+            world = self._how.devices * self._how.num_nodes
+            same = (batch.subject[:, None] == batch.subject[None, :]).sum(1).double().mean()
+            self.figures["negatives_expected"] = 2 * len(batch) * world - 2 * same
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Keep the norm of the gradient."""
+        if self.recording:
+            found = [p.grad for p in self.parameters() if p.grad is not None]
+            self.figures["grad_norm"] = torch.nn.utils.get_total_norm(found)
+
+    def follow_step(self, step: int) -> None:
+        """Move teacher and average after a step of the optimiser.
+
+        Args:
+            step: Steps taken, from 1.
+        """
+        teacher = self.objective.teacher
+        before = None
+        if self.recording and teacher is not None:
+            before = [p.clone() for p in teacher.encoder.parameters()]
+        self.objective.after_step(self.encoder, step, max(1, self._optim.steps))
+        if self.average is not None and self._optim.ema is not None:
+            update_teacher(self.average, self.encoder, self._optim.ema)
+        if before is not None and teacher is not None:
+            now = list(teacher.encoder.parameters())
+            own = list(self.encoder.parameters())
+            self.figures["teacher_moved"] = _relative(before, now)
+            self.figures["teacher_distance"] = _relative(now, own)
 
     def configure_optimizers(self) -> Any:
-        """Return AdamW (Loshchilov and Hutter 2017, arXiv:1711.05101) and its schedule."""
+        """Return the optimiser (AdamW: Loshchilov and Hutter 2017, arXiv:1711.05101) and its schedule."""
         named = [(name, p) for name, p in self.named_parameters() if p.requires_grad]
         groups: list[dict[str, Any]] = [
             # Decay pulls on directions, not on the scales and shifts of a normalisation.
@@ -124,7 +195,12 @@ class ContrastiveModule(LightningModule):
             },
             {"params": [p for _, p in named if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW(groups, lr=self._optim.lr)
+        fused = self.device.type == "cuda" if self._optim.fused is None else self._optim.fused
+        optimizer: torch.optim.Optimizer
+        if self._optim.name == "sgd":
+            optimizer = torch.optim.SGD(groups, lr=self._optim.lr, momentum=0.9, fused=fused)
+        else:
+            optimizer = torch.optim.AdamW(groups, lr=self._optim.lr, fused=fused)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate_factor(self._optim))
         return {
             "optimizer": optimizer,
@@ -132,16 +208,26 @@ class ContrastiveModule(LightningModule):
         }
 
 
-class DistilModule(ContrastiveModule):
+@torch.no_grad()
+def _relative(before: Sequence[Tensor], after: Sequence[Tensor]) -> Tensor:
+    """The norm of a difference over that of what was there."""
+    apart = torch.stack([(a - b).square().sum() for a, b in zip(after, before, strict=True)])
+    size = torch.stack([b.square().sum() for b in before])
+    return (apart.sum() / size.sum().clamp_min(1e-30)).sqrt()
+
+
+class DistilModule(PretrainModule):
     """Self-supervision together with a frozen clinical teacher.
 
     The contrast between image and table follows Hager et al. 2023, arXiv:2303.14080.
 
     Args:
         encoder: The image encoder.
-        projection: The heads between embeddings and losses.
-        objective: Temperature and negatives.
+        objective: The self-supervised objective.
         optim: The optimiser.
+        trainer: How the encoder is run.
+        seed: Of whatever is random within a step.
+        projection: The heads between embeddings and the image-table contrast.
         targets: The teacher's standardised latents, one row a scan of the source `(scans, L)`.
         ssl_weight: Weight of the self-supervised loss.
         clip_weight: Weight of the contrast between image and table.
@@ -155,10 +241,12 @@ class DistilModule(ContrastiveModule):
     def __init__(
         self,
         encoder: ImageEncoder,
-        projection: ProjectionConfig,
-        objective: ObjectiveConfig,
+        objective: Objective,
         optim: OptimConfig,
+        trainer: TrainerConfig | None = None,
+        seed: int = 0,
         *,
+        projection: ProjectionConfig,
         targets: Tensor,
         ssl_weight: float,
         clip_weight: float,
@@ -166,7 +254,7 @@ class DistilModule(ContrastiveModule):
         term: str,
         term_weight: float,
     ) -> None:
-        super().__init__(encoder, projection, objective, optim)
+        super().__init__(encoder, objective, optim, trainer, seed)
         latent = targets.shape[1]
         self.image_head = ProjectionHead(encoder.embedding_size, projection)
         self.table_head = ProjectionHead(latent, projection)
@@ -175,7 +263,7 @@ class DistilModule(ContrastiveModule):
         self._weights = (ssl_weight, clip_weight, term_weight)
         self._clip_temperature = clip_temperature
 
-    def combine(self, ssl: Tensor, embedding: Tensor, batch: Batch) -> Tensor:
+    def combine(self, scored: Scored, embedding: Tensor, batch: Batch) -> Tensor:
         """Return the weighted sum of self-supervision, image-table contrast and distillation term."""
         from spinmark_models.losses.clip import clip_chance, clip_loss
         from spinmark_models.losses.regression import cosine_regression
@@ -193,10 +281,11 @@ class DistilModule(ContrastiveModule):
             term = torch.stack([relational_distance(halves[i], taught[i]) for i in (0, 1)]).mean()
         else:
             term = cosine_regression(self.predictor(embedding), torch.cat(taught))
-        self.figures |= {
-            "loss_clip": float(clip.detach()),
-            "chance_clip": clip_chance(len(batch.first)),
-            "loss_distill": float(term.detach()),
-        }
+        if self.recording:
+            self.figures |= {
+                "loss_clip": clip.detach(),
+                "chance_clip": clip_chance(len(batch)),
+                "loss_distill": term.detach(),
+            }
         weights = self._weights
-        return weights[0] * ssl + weights[1] * clip + weights[2] * term
+        return weights[0] * scored.loss + weights[1] * clip + weights[2] * term

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from spinmark_training.datamodule import Batch, SubjectDataModule
-from spinmark_training.module import ContrastiveModule
+from spinmark_training.module import PretrainModule
 from spinmark_training.monitor import Monitor
 
 logger = logging.getLogger(__name__)
@@ -58,6 +58,23 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return None
 
 
+def newest_weights(folder: Path, prefix: str) -> dict[str, torch.Tensor] | None:
+    """Return the tensors of the newest checkpoint whose names begin with a prefix, without it.
+
+    Args:
+        folder: The folder of checkpoints; it need not exist.
+        prefix: Such as `objective.`.
+
+    Returns:
+        The tensors, or none if there is no checkpoint that can be read.
+    """
+    path = newest_checkpoint(folder)
+    if path is None:
+        return None
+    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
 class Recorder(Callback):
     """Keeps the metrics, measures on validation subjects, saves checkpoints, reports progress.
 
@@ -96,9 +113,9 @@ class Recorder(Callback):
         """Write `metrics.csv`."""
         write_atomically(self._out / "metrics.csv", metrics_text(self.rows))
 
-    def measure(self, module: ContrastiveModule, step: int, epoch: int) -> None:
+    def measure(self, module: PretrainModule, step: int, epoch: int) -> None:
         """Add a measurement to the row of a step, which is made if there is none."""
-        figures: Mapping[str, float] = self._monitor.measure(module.encoder)
+        figures: Mapping[str, float] = self._monitor.measure(module.exported)
         if not self.rows or self.rows[-1]["step"] != step:
             self.rows.append({"step": step, "epoch": epoch})
         self.rows[-1] |= figures
@@ -108,6 +125,11 @@ class Recorder(Callback):
     ) -> None:
         """Note the learning rate of the step; once it is over the schedule has moved on."""
         self._rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+        assert isinstance(pl_module, PretrainModule)
+        pl_module.recording = self._is_logged(trainer.global_step + 1)
+
+    def _is_logged(self, step: int) -> bool:
+        return step % self._log_every == 0 or step in (1, self._steps)
 
     def on_train_batch_end(
         self,
@@ -118,8 +140,9 @@ class Recorder(Callback):
         batch_idx: int,
     ) -> None:
         """Keep the books after a step."""
-        assert isinstance(pl_module, ContrastiveModule)
+        assert isinstance(pl_module, PretrainModule)
         step = trainer.global_step
+        pl_module.follow_step(step)
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, SubjectDataModule)
         epoch = data.place.epoch
@@ -127,9 +150,9 @@ class Recorder(Callback):
         data.place = batch.after
         final = step == self._steps
         if trainer.is_global_zero:
-            if step % self._log_every == 0 or step == 1 or final:
+            if self._is_logged(step):
                 row = {"step": step, "epoch": epoch, "lr": self._rate}
-                self.rows.append(row | pl_module.figures)
+                self.rows.append(row | {k: float(v) for k, v in pl_module.figures.items()})
             if (self._monitor_every and step % self._monitor_every == 0) or final:
                 self.measure(pl_module, step, epoch)
             if step % self._log_every == 0 or final:

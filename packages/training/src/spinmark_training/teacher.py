@@ -21,7 +21,7 @@ from spinmark_models.export import load_clinical, save_clinical
 from spinmark_models.tables import EncodedTable, TableSchema
 from spinmark_training.config import OptimConfig, TeacherConfig
 from spinmark_training.errors import InputError
-from spinmark_training.module import learning_rate_factor
+from spinmark_training.schedules import learning_rate_factor
 from spinmark_training.sources import CohortLike, SplitLike, scan_sets
 
 logger = logging.getLogger(__name__)

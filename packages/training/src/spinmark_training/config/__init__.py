@@ -1,7 +1,8 @@
 """What training can be told, in dataclasses that load without torch, one file a topic."""
 
+from spinmark_training.config.crossfit import CrossfitConfig
 from spinmark_training.config.data import DataConfig
-from spinmark_training.config.embed import EmbedConfig
+from spinmark_training.config.embed import AlignConfig, EmbedConfig, ViewsConfig, WindowConfig
 from spinmark_training.config.monitor import MonitorConfig
 from spinmark_training.config.objective import ObjectiveConfig
 from spinmark_training.config.optim import OptimConfig
@@ -10,6 +11,8 @@ from spinmark_training.config.teacher import TeacherConfig
 from spinmark_training.config.trainer import TrainerConfig
 
 __all__ = [
+    "AlignConfig",
+    "CrossfitConfig",
     "DataConfig",
     "DistilConfig",
     "EmbedConfig",
@@ -20,4 +23,6 @@ __all__ = [
     "RunConfig",
     "TeacherConfig",
     "TrainerConfig",
+    "ViewsConfig",
+    "WindowConfig",
 ]

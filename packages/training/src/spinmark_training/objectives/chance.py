@@ -1,0 +1,79 @@
+"""What a contrast comes to for an encoder that tells nothing apart, and how many it was contrasted with."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from spinmark_models.losses.core.batch import process_count, sum_processes
+from spinmark_models.losses.core.gather import gather_rows
+
+Level = Callable[[Tensor], Tensor]
+"""From the number of negatives of each pair, `(N,)` float64, to the chance level of its loss, `(N,)`."""
+
+
+def chance_level(groups: Tensor, ignore_same: bool) -> float:
+    """Return the NT-Xent of an encoder that cannot tell its pairs apart.
+
+    Args:
+        groups: The group of each pair, `(N,)`.
+        ignore_same: Whether other pairs of a group are no negatives.
+
+    Returns:
+        The mean over pairs of the log of the number of candidates; ln(2N - 1) without groups.
+    """
+    if not ignore_same:
+        return math.log(2 * len(groups) - 1)
+    return float(nt_xent_level(candidates(groups, ignore_same)).mean())
+
+
+def candidates(groups: Tensor, ignore_same: bool, views: int = 2) -> Tensor:
+    """Return how many negatives each pair's views have, `(N,)` float64.
+
+    Args:
+        groups: The group of each pair, `(N,)`.
+        ignore_same: Whether other pairs of a group are no negatives.
+        views: Views of each other pair that are candidates: 2, or 1 where only the other side's are.
+    """
+    n = len(groups)
+    if not ignore_same:
+        return torch.full((n,), views * (n - 1.0), dtype=torch.float64, device=groups.device)
+    same = (groups[:, None] == groups[None, :]).sum(dim=1).double()
+    return views * (n - same)
+
+
+def nt_xent_level(negatives: Tensor) -> Tensor:
+    """The partner is one of so many: ln(1 + negatives)."""
+    return torch.log1p(negatives)
+
+
+def contrast_figures(
+    groups: Tensor, ignore_same: bool, level: Level = nt_xent_level, views: int = 2
+) -> dict[str, Tensor]:
+    """Return `chance` and `negatives` of a batch over all processes, without waiting for the device.
+
+    Args:
+        groups: The group of each pair of this process, `(N,)`.
+        ignore_same: Whether other pairs of a group are no negatives.
+        level: What the loss comes to with so many negatives.
+        views: Views of each other pair that are candidates.
+    """
+    everyone, _ = gather_rows(groups)
+    count = candidates(everyone, ignore_same, views)
+    return {"chance": level(count).mean(), "negatives": count.mean()}
+
+
+@torch.no_grad()
+def collapsed(loss: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    """Return the loss of an encoder that maps everything to one point, over all processes.
+
+    For losses whose positives follow from what is known of the batch: the loss itself says it, with
+    every rule that it has.
+
+    Args:
+        loss: From rows of any width to this process's loss.
+        rows: As many rows as the loss is given, `(R, D)`; their values do not count.
+    """
+    value = loss(torch.ones_like(rows[:, :1])).detach()
+    return sum_processes(value) / process_count()

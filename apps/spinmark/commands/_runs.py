@@ -12,9 +12,13 @@ def run_inputs(cohort: Path, split: Path, **runs: Path | None) -> dict[str, Path
     artefacts.read(split, "split")
     inputs: dict[str, Path | str] = {"cohort": cohort, "split": split}
     for name, run in runs.items():
-        if run is not None:
-            artefacts.read(run, "run")
-            inputs[name] = run
+        if run is None:
+            continue
+        if run.suffix == ".safetensors":
+            inputs[name] = artefacts.file_hash(run)
+            continue
+        artefacts.read(run, "run")
+        inputs[name] = run
     return inputs
 
 

@@ -1,5 +1,6 @@
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -205,9 +206,28 @@ def test_less_is_kept_for_the_way_back() -> None:
     assert kept[0] == kept[1]
 
 
-def test_channels_last_leaves_the_embedding_as_it_is() -> None:
-    encoder = small_encoder().double()
-    volumes = torch.randn(3, 1, *SHAPE, dtype=torch.float64)
-    plain = embedding_of(encoder)(volumes)
-    last = embedding_of(copy.deepcopy(encoder), channels_last=True)(volumes)
-    assert torch.allclose(plain, last, atol=1e-9)
+@pytest.mark.parametrize("name", ["resnet10", "slices", "resenc", "vit3d", "residual3d"])
+def test_the_layout_of_memory_leaves_the_embedding_as_it_is(name: str) -> None:
+    sizes = {
+        "slices": EncoderConfig(widths=(4, 4, 8, 8), groups=2, attention=4),
+        "resenc": EncoderConfig(widths=(4, 8), depths=(1, 1)),
+        "vit3d": EncoderConfig(width=12, depth=2, heads=2, patch=(4, 4, 4)),
+        "resnet10": EncoderConfig(widths=(4, 4, 8, 8), groups=2),
+        "residual3d": EncoderConfig(widths=(4, 8), embedding=6),
+    }
+    torch.manual_seed(0)
+    encoder = build_encoder(replace(sizes[name], name=name), (8, 32, 32)).double().eval()
+    volumes = torch.randn(3, 1, 8, 32, 32, dtype=torch.float64)
+    plain = encoder(volumes).embedding
+    for layout in (True, False, None):
+        found = embedding_of(copy.deepcopy(encoder), channels_last=layout)(volumes)
+        assert torch.allclose(plain, found, atol=1e-9)
+
+
+def test_kernels_lie_as_was_asked() -> None:
+    for layout, expected in ((True, True), (False, False)):
+        encoder = small_encoder()
+        embedding_of(encoder, channels_last=layout)
+        kernels = [p for p in encoder.parameters() if p.ndim == 5 and min(p.shape) > 1]
+        last = [p.is_contiguous(memory_format=torch.channels_last_3d) for p in kernels]
+        assert set(last) == {expected}

@@ -17,6 +17,11 @@ from spinmark_training.errors import InputError
 BLOCKS = (BasicBlock, Bottleneck, ResidualBlockD, TransformerBlock)
 """What is kept or computed again as a whole."""
 
+# Where channels last are faster, measured forward and backward in float32 on one CPU thread at 24 x 64 x 64:
+# resenc 1.7 times; resnet10 0.95, resnet50 0.99 and densenet121 0.86 times, which stay as they are. residual3d
+# lays itself out so.
+_FASTER_LAST = frozenset({"resenc"})
+
 
 def recompute_blocks(encoder: ImageEncoder) -> int:
     """Make an encoder compute the inside of its blocks again on the way back, in place.
@@ -58,12 +63,15 @@ def embedding_of(
 
     Args:
         encoder: The encoder; its weights stay where they are.
-        channels_last: Whether weights and volumes are laid out with channels last; none leaves them.
+        channels_last: Whether weights and volumes are laid out with channels last; none does what was
+            measured to be faster.
         compiled: Whether torch compiles it, at its first call.
     """
+    if channels_last is None:
+        on_cpu = next(encoder.parameters()).device.type == "cpu"
+        channels_last = True if on_cpu and encoder.config.name in _FASTER_LAST else None
     if channels_last is not None:
-        layout = torch.channels_last_3d if channels_last else torch.contiguous_format
-        encoder.to(memory_format=layout)  # type: ignore[call-overload]
+        _lay_out(encoder, channels_last)
     run = cast("Callable[[Tensor], Tensor]", torch.compile(encoder) if compiled else encoder)
 
     def embed(volumes: Tensor) -> Tensor:
@@ -72,3 +80,11 @@ def embedding_of(
         return run(volumes).embedding  # type: ignore[attr-defined, no-any-return]
 
     return embed
+
+
+def _lay_out(encoder: ImageEncoder, channels_last: bool) -> None:
+    """Lay out the kernels of convolutions over volumes; flat ones keep their own layout."""
+    layout = torch.channels_last_3d if channels_last else torch.contiguous_format
+    for weight in encoder.parameters():
+        if weight.ndim == 5:
+            weight.data = weight.data.contiguous(memory_format=layout)

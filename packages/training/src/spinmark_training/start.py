@@ -1,5 +1,7 @@
 """What a run starts from: fresh weights, another run, or a file of weights from elsewhere."""
 
+import dataclasses
+import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,10 +15,11 @@ from spinmark_models.encoders import ImageEncoder, build_encoder
 from spinmark_models.encoders.weights import PREFIXES, WeightReport, load_weights
 from spinmark_models.errors import InputError as ModelInputError
 from spinmark_models.export import load_encoder
+from spinmark_training.checkpoints import newest_weights
 from spinmark_training.config import RunConfig
 from spinmark_training.errors import InputError
 from spinmark_training.objectives import Objective
-from spinmark_training.record import newest_weights
+from spinmark_training.record import write_atomically
 from spinmark_training.sources import ScanSource, SplitLike
 
 logger = logging.getLogger(__name__)
@@ -28,7 +31,7 @@ def is_weights_file(path: Path) -> bool:
 
 
 def start_encoder(
-    config: RunConfig, source: ScanSource, origin: Path | None
+    config: RunConfig, source: ScanSource, origin: Path | None, out: Path | None = None
 ) -> tuple[ImageEncoder, IntensityRule]:
     """Return the encoder that a run starts from, and its intensity rule.
 
@@ -36,21 +39,26 @@ def start_encoder(
         config: Used when no run is continued; the weights follow from the seed.
         source: Tells the grid.
         origin: The run to continue, or a safetensors file whose fitting tensors are taken.
+        out: Where `start.json` tells which tensors of a file matched.
 
     Raises:
         InputError: The run's encoder takes another grid, or the file has nothing that fits.
     """
     if origin is None or is_weights_file(origin):
         torch.manual_seed(config.seed)
-        encoder = build_encoder(config.encoder, source.shape)
+        encoder = build_encoder(config.encoder, config.data.crop or source.shape)
         if origin is not None:
-            logger.info("%s", load_foreign(encoder, origin))
+            report = load_foreign(encoder, origin)
+            logger.info("%s", report)
+            if out is not None:
+                write_report(report, out)
         return encoder, config.intensity
     encoder, spec = load_encoder(origin / "encoder")
-    if encoder.input_shape != source.shape:
+    shape = config.data.crop or source.shape
+    if encoder.input_shape != shape:
         raise InputError(
-            f"{origin}: its encoder takes the grid {encoder.input_shape}; {source.sequence} of this "
-            f"cohort has {source.shape}"
+            f"{origin}: its encoder takes the grid {encoder.input_shape}; views of {source.sequence} "
+            f"have {shape}"
         )
     encoder.train()
     return encoder, spec.intensity
@@ -76,6 +84,20 @@ def load_foreign(encoder: ImageEncoder, path: Path) -> WeightReport:
         )
     except ModelInputError as error:
         raise InputError(f"init_from: {error}") from None
+
+
+def write_report(report: WeightReport, out: Path) -> None:
+    """Write `start.json`: the file's name and what became of each tensor.
+
+    Args:
+        report: What was taken.
+        out: The run's folder, which is made.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    content = dataclasses.asdict(report)
+    # Where the file lay is nobody's business but its owner's.
+    content["file"] = content.pop("path").name
+    write_atomically(out / "start.json", json.dumps(content, indent=1) + "\n")
 
 
 def load_objective(objective: Objective, run: Path) -> None:

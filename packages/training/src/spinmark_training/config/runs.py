@@ -58,7 +58,8 @@ class PretrainConfig(RunConfig):
         optim: The optimiser.
         trainer: The device and the bookkeeping.
         monitor: The measurements along the way.
-        init_from: A run whose encoder and projection are continued.
+        init_from: A run whose encoder and heads are continued, or a safetensors file from elsewhere, whose
+            tensors are taken where they fit, 2D kernels spread along z.
     """
 
     init_from: Path | None = None

@@ -16,6 +16,7 @@ from spinmark_models.losses.barlow_twins import barlow_twins
 from spinmark_models.losses.byol import byol
 from spinmark_models.losses.cka import cka_loss, debiased_cka_loss
 from spinmark_models.losses.clip import clip_loss
+from spinmark_models.losses.core.memory_bank import MemoryBank
 from spinmark_models.losses.core.negative_queue import NegativeQueue
 from spinmark_models.losses.crd import crd
 from spinmark_models.losses.debiased import debiased
@@ -23,6 +24,7 @@ from spinmark_models.losses.decoupled import decoupled
 from spinmark_models.losses.dino import dino
 from spinmark_models.losses.hard_negative import hard_negative
 from spinmark_models.losses.independence import conditional_independence
+from spinmark_models.losses.instance_bank import instance_bank
 from spinmark_models.losses.kd import kd
 from spinmark_models.losses.koleo import koleo
 from spinmark_models.losses.metadata import metadata_enhanced
@@ -117,6 +119,21 @@ def queue_for(x: Inputs, size: int = 12) -> NegativeQueue:
         {"rows": rows / rows.norm(dim=1, keepdim=True), "groups": groups, "put": torch.tensor(size)}
     )
     return queue
+
+
+def bank_for(x: Inputs, slots: int = 6) -> MemoryBank:
+    """A bank that is the same in every process; its last slot is empty."""
+    d = x.a.shape[1]
+    bank = MemoryBank(slots, d).to(x.a.dtype)
+    rows = torch.randn(slots, d, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    filled = torch.arange(slots) < slots - 1
+    state = {
+        "rows": rows / rows.norm(dim=1, keepdim=True) * filled[:, None],
+        "groups": (torch.arange(slots) % 4 - 1).masked_fill(~filled, -1),
+        "filled": filled,
+    }
+    bank.load_state_dict(state)
+    return bank
 
 
 def momentum_keys(x: Inputs) -> tuple[Tensor, Tensor]:
@@ -240,6 +257,12 @@ CASES: dict[str, Case] = {
         lambda x: moco_v3(x.a, x.b, *momentum_keys(x), 0.2, x.subject),
         tight=lambda x: moco_v3(x.a, x.b, *momentum_keys(x), 0.01),
         scales=("a", "b"),
+    ),
+    "instance_bank": Case(
+        lambda x: instance_bank(x.a, bank_for(x), x.label + 1, 0.2, groups=x.subject),
+        tight=lambda x: instance_bank(x.a, bank_for(x), x.label + 1, 0.01),
+        learns=("a",),
+        scales=("a",),
     ),
     "sup_con": Case(
         lambda x: sup_con(x.a, x.label, 0.2, subjects=x.subject),

@@ -41,6 +41,8 @@ class SideInformation:
         self._cohort = cohort
         self._scans = source.scans
         self._rows = source.rows
+        self._tables: dict[str, pd.DataFrame] = {}
+        self._found: dict[str, pd.Series | None] = {}
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -76,36 +78,52 @@ class SideInformation:
         """Return a number of the joint of each scan, `(scans,)` int64, -1 where not seen."""
         return self._codes_of("joint_id")
 
-    def variables(self, labels: Sequence[str]) -> tuple[str, ...]:
+    def variables(
+        self, labels: Sequence[str], field: str = "objective.labels", *, roles: bool = True
+    ) -> tuple[str, ...]:
         """Return the variables that labels stand for, each once.
 
         Args:
-            labels: Variables, or roles that stand for all their variables in the tables.
+            labels: Variables, or roles that stand for those of their variables that some row has.
+            field: The setting that names them, for the message.
+            roles: Whether roles are accepted.
 
         Raises:
             InputError: One is neither, or no encoder may learn from it.
         """
         known = self._dictionary()
-        roles = known["role"].astype(str)
+        of_role = known["role"].astype(str)
         names: list[str] = []
         for label in labels:
-            chosen = known.loc[roles == label, "variable"].astype(str)
-            if chosen.empty:
+            chosen = known.loc[of_role == label, "variable"].astype(str)
+            if chosen.empty or not roles:
                 names.append(label)
             elif label in _NO_LABEL:
                 raise InputError(
-                    f"objective.labels: {label!r}; accepted are variables, and roles other than "
+                    f"{field}: {label!r}; accepted are variables, and roles other than "
                     f"{' and '.join(_NO_LABEL)}"
                 )
             else:
-                names += [name for name in chosen if self._find(name) is not None]
+                names += [name for name in chosen if self._has_values(name)]
         if not names:
             raise InputError(
-                f"objective.labels: {list(labels)}; the tables have no variable of these roles"
+                f"{field}: {list(labels)}; no training scan has a variable of these roles"
             )
         for name in names:
-            self._check_role(name, _NO_LABEL, "objective.labels")
+            self._check_role(name, _NO_LABEL, field)
+            if self._find(name) is None:
+                raise InputError(f"{field}: {name!r}; {self._accepted(roles)}")
         return tuple(dict.fromkeys(names))
+
+    def _has_values(self, name: str) -> bool:
+        found = self._find(name)
+        return found is not None and bool(found.notna().any())
+
+    def _accepted(self, roles: bool) -> str:
+        known = self._dictionary()
+        usable = sorted(set(known["role"].astype(str)) - set(_NO_LABEL))
+        of = "no table of the cohort has this variable"
+        return f"{of}; accepted roles are {usable}" if roles and usable else of
 
     def kind(self, name: str) -> str:
         """Return the kind of a variable: `continuous`, `ordinal`, `nominal` or `binary`.
@@ -175,7 +193,7 @@ class SideInformation:
         return torch.from_numpy(self._spread(time)), torch.from_numpy(everyone)
 
     def _dictionary(self) -> pd.DataFrame:
-        known = self._cohort.dictionary
+        known = self._table("dictionary")
         if len(known):
             return known
         return pd.DataFrame(columns=["variable", "role", "kind"], dtype=object)
@@ -191,17 +209,24 @@ class SideInformation:
 
     def _find(self, name: str) -> "pd.Series | None":
         """The values of a variable of the rows that are seen; none if no table has it."""
-        if name in _PLACES:
-            return None
+        if name not in self._found:
+            self._found[name] = None if name in _PLACES else self._look_up(name)
+        return self._found[name]
+
+    def _look_up(self, name: str) -> "pd.Series | None":
         for table, key in _KEYS.items():
-            frame = self._cohort.table(table)
+            frame = self._table(table)
             if name in frame.columns:
-                return (
-                    self._seen()[key]
-                    .merge(frame[[*key, name]], on=key, how="left", validate="many_to_one")
-                    .loc[:, name]
+                found = self._seen()[key].merge(
+                    frame[[*key, name]], on=key, how="left", validate="many_to_one"
                 )
+                return found[name]
         return None
+
+    def _table(self, name: str) -> pd.DataFrame:
+        if name not in self._tables:
+            self._tables[name] = self._cohort.table(name)
+        return self._tables[name]
 
     def _numbers(self, name: str, field: str) -> Vector:
         self._check_role(name, _NEVER, field)

@@ -4,6 +4,7 @@
 - `decoupled`, `debiased`, `hard_negative`, `mochi`, `ring`, `semi_hard`: the same with other uses
   of negatives.
 - `moco`: against keys of a slow encoder, and of earlier batches.
+- `instance_bank`: against the newest row of every other example.
 - `clip`, `siglip`: contrast between two views of a subject, such as a scan and a table row.
 - `sup_con`, `y_aware`, `tabular_similarity`, `metadata`: positives by label, by nearness of numbers, by
   likeness of table rows, and by joint and visit.

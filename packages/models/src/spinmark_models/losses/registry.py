@@ -58,6 +58,10 @@ LOSSES: dict[str, LossEntry] = {
     # Contrastive, a view and keys of a slow encoder: with a queue; both views, without.
     "moco": LossEntry("contrastive", "moco:moco", "views", "arXiv:2003.04297"),
     "moco_v3": LossEntry("contrastive", "moco:moco_v3", "views", "arXiv:2104.02057"),
+    # Contrastive, rows and a slot of a memory bank for each example.
+    "instance_bank": LossEntry(
+        "contrastive", "instance_bank:instance_bank", "rows", "arXiv:1805.01978"
+    ),
     # Contrastive, rows with labels.
     "sup_con": LossEntry("positives", "sup_con:sup_con", "rows", "arXiv:2004.11362"),
     "rank_n_contrast": LossEntry(

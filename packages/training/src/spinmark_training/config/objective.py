@@ -16,7 +16,9 @@ class ObjectiveConfig:
         ignore_same_subject: Whether other scans of a subject are left out of the negatives.
         terms: Further losses by name and weight, such as `koleo` or `domain_adversarial`.
         nuisance: The nominal variable that the terms against a nuisance unlearn.
-        labels: Variables of the tables that the objective learns from: those that take labels.
+        severity: The variable that the nuisance may go along with: those terms unlearn what goes beyond it.
+        labels: Variables of the tables that the objective learns from, or roles that stand for all
+            their variables: those that take labels.
         endpoint: The endpoint whose times order the scans: `rank_n_contrast_censored`.
         momentum: Share of the slow teacher that is kept at a step, at the start; it grows to 1. None:
             that of the objective's paper in long runs, and `1 - 10 / steps` where that is less.
@@ -50,6 +52,7 @@ class ObjectiveConfig:
         bandwidth: Width of the kernel over labels, in their standard deviations.
         window_days: Scans of a joint within so many days of each other are positives.
         top_k: How many of the most similar tables are positives.
+        softness: How fast the weight of a positive falls with the similarity of tables.
         local_views: Smaller views of each joint; `data.local_shape` is their grid.
     """
 
@@ -58,6 +61,7 @@ class ObjectiveConfig:
     ignore_same_subject: bool = True
     terms: dict[str, float] = field(default_factory=dict)
     nuisance: str = "SITE"
+    severity: str | None = None
     labels: tuple[str, ...] | None = None
     endpoint: str | None = None
     momentum: float | None = None
@@ -91,4 +95,5 @@ class ObjectiveConfig:
     bandwidth: float | None = None
     window_days: float | None = None
     top_k: int | None = None
+    softness: float | None = None
     local_views: int | None = None

@@ -111,9 +111,14 @@ class Objective(nn.Module, ABC):
 
     local_views: int = 0
     uses: tuple[str, ...] = ()
-    teacher: MomentumTeacher | None = None
+    teacher: MomentumTeacher | None
     # Whether `teacher` looks at the smaller views too.
     teacher_sees_local: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Not of the class: an attribute of the class would hide the module of that name.
+        self.teacher = None
 
     @abstractmethod
     def forward(self, student: Views, slow: Views | None, batch: Batch) -> Scored:

@@ -64,6 +64,23 @@ def contrast_figures(
     return {"chance": level(count).mean(), "negatives": count.mean()}
 
 
+def soft_floor(weights_TT: Tensor, groups_T: Tensor | None) -> Tensor:
+    """Return the least that a contrast with positives by degree can come to: the entropy of their weights.
+
+    Every other pair's two views carry its weight, the partner 1, and a row's weights are shares of their sum.
+
+    Args:
+        weights_TT: The weight of each pair of all processes as a positive of each other one.
+        groups_T: Pairs of one group are no positives of each other.
+    """
+    weights = weights_TT.clone()
+    if groups_T is not None:
+        weights.masked_fill_(groups_T[:, None] == groups_T[None, :], 0)
+    weights.fill_diagonal_(0)
+    total = 1 + 2 * weights.sum(dim=1)
+    return (total.log() - 2 * torch.xlogy(weights, weights).sum(dim=1) / total).mean()
+
+
 @torch.no_grad()
 def collapsed(loss: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
     """Return the loss of an encoder that maps everything to one point, over all processes.

@@ -28,7 +28,7 @@ class FeatureStatistics(TwoViewObjective):
         options: What it is told.
 
     Raises:
-        InputError: The head fulfils a part of the loss by itself.
+        InputError: The head would fulfil a part of the loss by itself.
     """
 
     def __init__(
@@ -46,24 +46,20 @@ class FeatureStatistics(TwoViewObjective):
             )
         self._loss = get_loss(name)
         self._options = dict(options)
-        self._least = {"w_mse": projection.out + 1}.get(name, 2)
+        self._whitens = name == "w_mse"
         # Views that have nothing to do with each other: C_ii is 0, or the cosine is.
         chance = {"barlow_twins": float(projection.out), "w_mse": 2.0}.get(name)
         self._figures: Figures = {} if chance is None else {"chance": chance}
 
     def compare(self, first: Tensor, second: Tensor, batch: Batch) -> tuple[Tensor, Figures]:
-        """Return the loss and, where there is one, its chance level.
-
-        Raises:
-            InputError: The batch of all processes has too few joints.
-        """
-        joints = batch_size(first)
-        if joints < self._least:
-            raise InputError(
-                f"data.subjects_per_batch: a batch has {joints} joint(s); this objective with "
-                f"projection.out {first.shape[1]} takes {self._least} or more"
-            )
-        return self._loss(first, second, **self._options), self._figures
+        """Return the loss and, where there is one, its chance level; of whitening how many features it saw."""
+        if not self._whitens:
+            return self._loss(first, second, **self._options), self._figures
+        # A batch at the end of an epoch may be too small for all of them. By a Cholesky factor, the first
+        # whitened features are those of the first features alone.
+        count = min(first.shape[1], batch_size(first, least=2) // 2)
+        loss = self._loss(first[:, :count], second[:, :count], **self._options)
+        return loss, {**self._figures, "features": float(count)}
 
 
 def build_statistics(

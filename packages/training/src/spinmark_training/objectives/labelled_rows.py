@@ -1,6 +1,6 @@
 """Objectives of rows with labels: a class, a number whose order matters, or a time to an endpoint."""
 
-from typing import Protocol
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -25,11 +25,8 @@ def both_rows(batch: Batch, device: torch.device) -> Tensor:
     return torch.cat([batch.first, batch.second]).to(device)
 
 
-class RowLoss(Protocol):
-    """A loss of rows `(R, D)` and the labels of their scans."""
-
-    def __call__(self, rows: Tensor, *labels: Tensor) -> Tensor:
-        """Return a scalar."""
+RowLoss = Callable[..., Tensor]
+"""From rows `(R, D)` and the labels of their scans, `(R,)` each, to a scalar."""
 
 
 class LabelledRows(TwoViewObjective):
@@ -97,7 +94,7 @@ class SupervisedContrast(LabelledRows):
         self._ignore = ignore_same_subject
 
     def compare(self, first: Tensor, second: Tensor, batch: Batch) -> tuple[Tensor, Figures]:
-        """Return the loss, its chance level and the mean number of negatives."""
+        """Return the loss; its chance level and `floor`, between which it moves; and the negatives."""
         rows, (labels,) = torch.cat([first, second]), self.labels(batch, first.device)
         subjects = batch.subject.to(first.device).repeat(2) if self._ignore else None
 
@@ -106,6 +103,7 @@ class SupervisedContrast(LabelledRows):
 
         figures = {
             "chance": collapsed(loss, rows),
+            "floor": class_floor(labels),
             "negatives": mean_negatives(labels, subjects),
         }
         return loss(rows), figures
@@ -118,7 +116,7 @@ def mean_negatives(labels: Tensor, subjects: Tensor | None) -> Tensor:
         labels: The label of each row, `(R,)`; a negative one is none, and like no other.
         subjects: Rows of one subject with other labels do not count.
     """
-    everyone, start = gather_rows(labels)
+    everyone, _ = gather_rows(labels)
     same = (everyone[:, None] == everyone[None, :]) & (everyone >= 0)
     if subjects is not None:
         person, _ = gather_rows(subjects)
@@ -126,6 +124,19 @@ def mean_negatives(labels: Tensor, subjects: Tensor | None) -> Tensor:
     # A row is no negative of itself, labelled or not.
     same.fill_diagonal_(True)
     return (~same).sum(dim=1).double().mean()
+
+
+def class_floor(labels: Tensor) -> Tensor:
+    """Return the least that SupCon can come to over all processes: the mean log of a row's positives.
+
+    Args:
+        labels: The label of each row, `(R,)`; a negative one is none.
+    """
+    everyone, _ = gather_rows(labels)
+    same = (everyone[:, None] == everyone[None, :]) & (everyone >= 0)
+    positives = (same.sum(dim=1) - 1).clamp_min(0).double()
+    anchors = (positives > 0).sum().clamp_min(1)
+    return positives.clamp_min(1).log().sum() / anchors
 
 
 def build_supervised(
@@ -169,9 +180,7 @@ def build_ranked(
             return rank_n_contrast_censored(rows, labels[0], labels[1], temperature)
 
         time, event = known.survival(endpoint)
-        return LabelledRows(
-            encoder, projection, censored, (time, event), (f"outcome:{endpoint}",)
-        )
+        return LabelledRows(encoder, projection, censored, (time, event), (f"outcome:{endpoint}",))
 
     def ranked(rows: Tensor, *labels: Tensor) -> Tensor:
         return rank_n_contrast(rows, labels[0], temperature)

@@ -149,7 +149,7 @@ def build_contrast(
 ) -> Objective:
     """Build the objective of a loss of two views and groups; the resolved fields are its options."""
     kind = MixedNegatives if config.name == "mochi" else TwoViewContrast
-    options = {name: getattr(config, name) for name in DEFAULTS[config.name] if name != "queue"}
+    options = {name: getattr(config, name) for name in DEFAULTS[config.name]}
     return kind(
         encoder,
         projection,

@@ -42,10 +42,15 @@ class NegativeQueue(nn.Module):
         self.register_buffer("rows", torch.zeros(size, features))
         self.register_buffer("groups", torch.full((size,), -1, dtype=torch.long))
         self.register_buffer("put", torch.zeros((), dtype=torch.long))
+        self._held: int | None = 0
+        self.register_load_state_dict_post_hook(_forget)  # type: ignore[no-untyped-call]
 
     def __len__(self) -> int:
         """How many keys it holds by now."""
-        return min(int(self.put), len(self.rows))
+        # Counted here too: to ask the buffer would wait for the device in every step.
+        if self._held is None:
+            self._held = min(int(self.put), len(self.rows))
+        return self._held
 
     def filled(self) -> tuple[Tensor, Tensor]:
         """The keys that it holds `(k, D)` and their groups `(k,)`, in no special order."""
@@ -75,6 +80,7 @@ class NegativeQueue(nn.Module):
         places = (places + self.put) % len(self.rows)
         self.rows[places] = keys[skipped:].to(self.rows)
         self.groups[places] = owners[skipped:].to(self.groups)
+        self._held = min(len(self) + len(keys), len(self.rows))
         self.put += len(keys)
 
     def check(self, keys_ND: Tensor) -> None:
@@ -89,6 +95,12 @@ class NegativeQueue(nn.Module):
                 f"A batch has shape {tuple(keys_ND.shape)} and the queue holds rows of "
                 f"{self.rows.shape[1]} features; both must be equally long."
             )
+
+
+def _forget(queue: nn.Module, incompatible: object) -> None:
+    """Has a queue count its keys again after a checkpoint was loaded."""
+    if isinstance(queue, NegativeQueue):
+        queue._held = None
 
 
 class Candidates:

@@ -14,8 +14,8 @@ from spinmark.__main__ import main
 
 pytestmark = pytest.mark.multiproc
 
-# A line of progress, such as "ingest: series: 3 of 9 (1 s)".
-PROGRESS = re.compile(r": \d+ of \d+ \(\d+ s\)$")
+# A line of progress, such as "ingest: series: 3 of 9 (4 s, 1.3 s each, 8 s to go)".
+PROGRESS = re.compile(r": \d+ of \d+ \(\d+ s[^)]*\)")
 
 
 def refused(capsys: pytest.CaptureFixture[str], argv: list[str]) -> str:

@@ -13,6 +13,7 @@ import platform
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -38,8 +39,23 @@ VERSIONS = {
 }
 # What an unfinished artefact is to become.
 MARK = ".fingerprint"
+# Folders of an artefact that are no part of its hash: what hangs on the machine, the hour and the viewer.
+APART = {"timing", "logs"}
 # Options that change where or how fast an artefact is made, not what it is.
-INCIDENTAL = {"out", "workers", "cluster", "threads", "config", "preset"}
+INCIDENTAL = {
+    "out",
+    "workers",
+    "cluster",
+    "threads",
+    "config",
+    "preset",
+    # A run goes on with another number of processes.
+    "devices",
+    "num_nodes",
+    "strategy",
+    "timeout_minutes",
+}
+JOIN_SECONDS = 600.0
 RECORDED_PACKAGES = (
     "numpy",
     "pandas",
@@ -76,6 +92,7 @@ def make(
     config: object,
     inputs: Mapping[str, Path | str] | None = None,
     resumable: bool = False,
+    is_main: bool = True,
 ) -> Made:
     """Write an artefact whole, or find it whole.
 
@@ -87,6 +104,7 @@ def make(
         inputs: Artefacts (by path) or ready-made hashes that it is made from, by the option that
             names them.
         resumable: Whether `write` can go on from what an earlier, interrupted call left.
+        is_main: False for a process that helps another one to make it, which calls `write` alone.
 
     Raises:
         InputError: The path is taken by something else, or another process is writing it.
@@ -95,6 +113,9 @@ def make(
     hashes, settings, fingerprint = _identify(kind, config, inputs)
     if is_url(out):
         return _make_remote(out, kind, write, fingerprint, settings, hashes)
+    if not is_main and _prepared(out, fingerprint):
+        write(out.parent / f".{out.name}.partial")
+        return Made(out, "", fresh=True)
     if out.exists():
         return _already(out, kind, fingerprint, settings, hashes)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -307,6 +328,20 @@ def _prepare(partial: Path, fingerprint: str, resumable: bool) -> None:
     mark.write_text(fingerprint)
 
 
+def _prepared(out: Path, fingerprint: str) -> bool:
+    """Wait until the main process has begun the artefact; false if it is whole already."""
+    mark = out.parent / f".{out.name}.partial" / MARK
+    end = time.monotonic() + JOIN_SECONDS
+    while time.monotonic() < end:
+        # What an earlier run of something else has left is cleared away before the mark is set.
+        if mark.is_file() and mark.read_text() == fingerprint:
+            return True
+        if out.exists():
+            return False
+        time.sleep(0.1)
+    raise InputError(f"{out}: the main process has not begun it; see what it says")
+
+
 @contextlib.contextmanager
 def _sole_writer(out: Path) -> Iterator[None]:
     """Hold a lock beside the artefact, so that two processes never write one target."""
@@ -360,7 +395,9 @@ def _contents(folder: Path, kind: str) -> tuple[dict[str, str], str]:
     files = {
         str(path.relative_to(folder)): _sha256(path)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in (MARK, "run.json", ".run.json.new")
+        if path.is_file()
+        and path.name not in (MARK, "run.json", ".run.json.new")
+        and not APART & {*path.relative_to(folder).parts[:-1]}
     }
     return files, _digest(files)
 

@@ -59,3 +59,25 @@ def test_nothing_measured_is_said_and_no_error(metrics: pd.DataFrame) -> None:
 def test_a_bare_loss_is_drawn() -> None:
     figure = training_curves(pd.DataFrame({"step": [1, 2], "loss": [2.0, 1.0]}))
     assert figure.axes[0].lines[0].get_ydata().tolist() == [2, 1]
+
+
+def test_classes_and_the_wait_for_data_get_panels_where_they_were_measured() -> None:
+    metrics = pd.DataFrame(
+        {
+            "step": [1, 5, 10],
+            "rankme": [np.nan, 7.0, 9.0],
+            "lidar": [np.nan, 3.0, 4.0],
+            "knn_SITE": [np.nan, 0.5, 0.6],
+            "knn_SITE_chance": [np.nan, 0.3, 0.3],
+            "knn_r2_XRKL": [np.nan, 0.1, 0.2],
+            "idle_fraction": [0.5, 0.02, 0.01],
+        }
+    )
+    figure = training_curves(metrics)
+    assert texts(figure) == [["not measured"], ["not measured"], [], [], []]
+    _, _, rank, classes, wait = figure.axes
+    assert [line.get_label() for line in rank.lines] == ["RankMe", "LiDAR"]
+    # A coefficient of determination is no accuracy.
+    assert [line.get_ydata().tolist() for line in classes.lines] == [[0.5, 0.6], [0.3, 0.3]]
+    assert wait.lines[0].get_ydata().tolist() == [0.5, 0.02, 0.01]
+    assert figure.get_size_inches().tolist() == [11, 6.8]

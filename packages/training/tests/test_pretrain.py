@@ -20,6 +20,7 @@ from spinmark_data.cohort.reader import Cohort
 from spinmark_data.splits import Split, read_split, write_split
 from spinmark_models.export import load_encoder
 from spinmark_training.augment.config import AugmentConfig
+from spinmark_training.checkpoints import read_checkpoint
 from spinmark_training.config import PretrainConfig
 from spinmark_training.errors import InputError
 from spinmark_training.pretrain import pretrain
@@ -60,6 +61,7 @@ def test_a_run_folder_holds_what_its_schema_names(calm: Path, world: World) -> N
         "encoder",
         "metrics.csv",
         "split.parquet",
+        "timing",
     ]
     assert read_split(calm).hash == world[1].hash
     encoder, spec = load_encoder(calm / "encoder")
@@ -68,6 +70,7 @@ def test_a_run_folder_holds_what_its_schema_names(calm: Path, world: World) -> N
     assert spec.extra == {
         "sequence": "TINY",
         "objective": "nt_xent",
+        "uses": [],
         "steps": 8,
         "seed": 0,
         "training_subjects": 8,
@@ -95,9 +98,8 @@ def test_the_metrics_stand_at_their_steps(calm: Path, make_config: MakeConfig) -
 
 def test_checkpoints_are_the_last_two_and_hold_plain_data(calm: Path) -> None:
     found = sorted((calm / "checkpoints").iterdir())
-    assert [p.name for p in found] == ["step-00000006.ckpt", "step-00000008.ckpt"]
-    state = torch.load(found[-1], map_location="cpu", weights_only=True)
-    assert state["global_step"] == 8
+    assert [p.name for p in found] == ["step-00000006", "step-00000008"]
+    assert read_checkpoint(found[-1])["global_step"] == 8
 
 
 def test_the_seed_decides_every_bit(
@@ -150,11 +152,11 @@ def test_a_torn_checkpoint_gives_way_to_the_one_before(
 ) -> None:
     with pytest.raises(InterruptedError):
         pretrain(*world, make_config(), tmp_path, progress=stop_at(5))
-    torn = tmp_path / "checkpoints" / "step-00000004.ckpt"
+    torn = tmp_path / "checkpoints" / "step-00000004" / "state.safetensors"
     torn.write_bytes(torn.read_bytes()[: torn.stat().st_size // 2])
     with caplog.at_level(logging.WARNING, logger="spinmark_training"):
         summary = pretrain(*world, make_config(), tmp_path)
-    assert "step-00000004.ckpt cannot be read" in caplog.text
+    assert "step-00000004/state.safetensors: its content does not match" in caplog.text
     assert summary.resumed_at == 2
     assert outcome(tmp_path) == outcome(calm)
 
@@ -201,7 +203,7 @@ def test_a_killed_process_is_continued_by_another(
     done = subprocess.run([*command, str(cohort.path), str(tmp_path), str(out)], check=False)
     assert done.returncode == -signal.SIGKILL
     assert not (out / "encoder").exists()
-    (out / "checkpoints" / ".step-00000006.ckpt.partial").write_bytes(b"half a file")
+    (out / "checkpoints" / ".step-00000006.partial").mkdir()
     assert pretrain(*world, make_config(), out).resumed_at == 4
     assert outcome(out) == outcome(calm)
 
@@ -232,10 +234,10 @@ def test_a_run_is_continued_from_encoder_and_projection(
     config.init_from = calm
     pretrain(*world, config, tmp_path / "one")
     states = [
-        torch.load(path, weights_only=True)["state_dict"]
+        read_checkpoint(path)["state_dict"]
         for path in (
-            calm / "checkpoints" / "step-00000008.ckpt",
-            tmp_path / "one" / "checkpoints" / "step-00000001.ckpt",
+            calm / "checkpoints" / "step-00000008",
+            tmp_path / "one" / "checkpoints" / "step-00000001",
         )
     ]
     linear = [name for name in states[0] if name.endswith("weight") and "layers" in name]
@@ -299,7 +301,7 @@ def test_an_easy_cohort_is_learnt(world: World, make_config: MakeConfig, tmp_pat
 def test_divergence_names_the_learning_rate(
     world: World, make_config: MakeConfig, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=r"^optim\.lr: [^\n]*use a lower one$"):
+    with pytest.raises(InputError, match=r"^optim\.lr: [^\n]*use a lower one \(layer [^\n]*\)$"):
         pretrain(*world, make_config(lr=1e30), tmp_path)
     assert not (tmp_path / "encoder").exists()
     assert not json.loads((tmp_path / "doctor.json").read_text())["healthy"]

@@ -1,6 +1,7 @@
 """Taking the steps of a run and writing its folder; shared by pretraining and distillation."""
 
 import contextlib
+import dataclasses
 import json
 import logging
 import warnings
@@ -10,21 +11,34 @@ from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
+import numpy.typing as npt
 import torch
 from lightning.pytorch import Trainer
+from torch import Tensor
 
 from spinmark_models.config import IntensityRule
 from spinmark_models.export import save_encoder
+from spinmark_training.checkpoints import checkpoint_step, newest_checkpoint
 from spinmark_training.config import RunConfig
 from spinmark_training.datamodule import SubjectDataModule
-from spinmark_training.doctor import examine
+from spinmark_training.doctor import Context, Watcher, examine
+from spinmark_training.doctor.feed import check_feed
 from spinmark_training.errors import InputError
+from spinmark_training.launch.environment import environment
+from spinmark_training.launch.guard import ProcessGuard
+from spinmark_training.launch.processes import this_process
+from spinmark_training.launch.signals import StopAtSignal
+from spinmark_training.loggers import Loggers, open_loggers
 from spinmark_training.module import DivergedError, PretrainModule
 from spinmark_training.monitor import Monitor
-from spinmark_training.record import Recorder, newest_checkpoint, write_atomically
+from spinmark_training.record import TIMING, Recorder, write_atomically
 from spinmark_training.sources import CohortLike, ScanSource, SplitLike, check_accelerator
+from spinmark_training.views import random_views
 
 Progress = Callable[[int, int], None]
+
+_MEASURED = 9  # a stream of random numbers beside those of the training
 
 
 @dataclass(frozen=True)
@@ -114,67 +128,58 @@ def fit_run(
 
     Raises:
         InputError: A setting is out of its range, or the loss stopped being a number.
+        InterruptedRun: A signal ended the run after a step; called again, it goes on.
     """
     check_config(config)
     out.mkdir(parents=True, exist_ok=True)
-    steps, trainer_config = config.optim.steps, config.trainer
-    if trainer_config.threads is not None:
-        torch.set_num_threads(trainer_config.threads)
-        most = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
-        numba.set_num_threads(min(trainer_config.threads, most))
-    data = SubjectDataModule(
+    steps = config.optim.steps
+    process = this_process(config.trainer)
+    _set_threads(config.trainer.threads)
+    data = SubjectDataModule.of(
         source,
-        subjects_per_batch=config.data.subjects_per_batch,
-        cross_visit=config.data.cross_visit,
+        config.data,
         augment=config.augment,
         intensity=intensity,
         seed=config.seed,
+        local_views=module.objective.local_views,
+        micro_batch=config.trainer.micro_batch,
     )
     _assert_training_only(data.subjects, split)
-    monitor = Monitor(cohort, split, source.sequence, intensity, config.monitor)
+    resume = newest_checkpoint(out / "checkpoints") if steps else None
+    resumed_at = checkpoint_step(resume) if resume else 0
+    loggers = Loggers({})
+    if process.is_main and steps:
+        loggers = open_loggers(config.monitor, out, first=resumed_at + 1 if resumed_at else 0)
     recorder = Recorder(
         out,
-        monitor,
+        _monitor(cohort, split, source, intensity, config, data.view_shape),
         steps=steps,
-        log_every=trainer_config.log_every,
+        log_every=config.trainer.log_every,
         monitor_every=config.monitor.every,
-        checkpoint_every=trainer_config.checkpoint_every_steps,
+        checkpoint_every=config.trainer.checkpoint_every_steps,
         progress=progress,
+        watcher=Watcher(Context(width=module.encoder.embedding_size, **_told(config))),
+        loggers=loggers,
     )
-    resume = newest_checkpoint(out / "checkpoints") if steps else None
-    resumed_at = int(resume.stem.removeprefix("step-")) if resume else 0
+    recorder.resume(resumed_at)
     try:
         if steps:
-            with _quiet():
-                trainer = Trainer(
-                    accelerator=trainer_config.accelerator,
-                    devices=trainer_config.devices,
-                    num_nodes=trainer_config.num_nodes,
-                    precision=trainer_config.precision,
-                    max_steps=steps,
-                    max_epochs=-1,
-                    logger=False,
-                    enable_checkpointing=False,
-                    enable_progress_bar=False,
-                    enable_model_summary=False,
-                    gradient_clip_val=config.optim.clip_norm,
-                    callbacks=[recorder],
-                )
-                trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
-            if not all(bool(torch.isfinite(p).all()) for p in module.parameters()):
-                raise DivergedError("the weights stopped being numbers")
+            _take_steps(module, data, recorder, config, resume, early=process.world == 1)
         else:
             recorder.measure(module, 0, 0)
     except DivergedError as error:
-        last = {"step": float(len(recorder.rows)), "epoch": 0.0}
-        recorder.rows.append(
-            (recorder.rows[-1] if recorder.rows else last) | {"loss": float("nan")}
-        )
-        _examine(recorder, module, config, out)
+        source_of = error.source
+        recorder.note_divergence()
+        if process.is_main:
+            _examine(recorder, module, config, out, source_of)
         raise InputError(
             f"optim.lr: with {config.optim.lr} {error} after step {int(recorder.rows[-1]['step'])}; "
-            "use a lower one"
+            f"use a lower one{f' ({source_of})' if source_of else ''}"
         ) from None
+    finally:
+        loggers.close()
+    if not process.is_main:
+        return RunSummary(steps=steps, resumed_at=resumed_at, rows=recorder.rows, doctor={})
     module.to("cpu")
     save_encoder(
         out / "encoder",
@@ -186,6 +191,7 @@ def fit_run(
         extra={
             "sequence": source.sequence,
             "objective": objective,
+            "uses": list(module.objective.uses),
             "steps": steps,
             "seed": config.seed,
             "training_subjects": len(data.subjects),
@@ -196,15 +202,88 @@ def fit_run(
     return RunSummary(steps=steps, resumed_at=resumed_at, rows=recorder.rows, doctor=doctor)
 
 
+def _set_threads(threads: int | None) -> None:
+    if threads is None:
+        return
+    # numba first: as it starts its threads it sets those of OpenMP, which torch shares.
+    most = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    numba.set_num_threads(min(threads, most))
+    torch.set_num_threads(threads)
+
+
+def _monitor(
+    cohort: CohortLike,
+    split: SplitLike,
+    source: ScanSource,
+    intensity: IntensityRule,
+    config: RunConfig,
+    shape: tuple[int, int, int],
+) -> Monitor:
+    def draw(scans: ScanSource, rows: npt.NDArray[np.int64], part: int) -> Tensor:
+        # The same views in every measurement, so that measurements compare.
+        key = (config.seed, _MEASURED, part)
+        return random_views(scans, rows, config.augment, intensity, key=key, shape=shape)
+
+    return Monitor(cohort, split, source.sequence, intensity, config.monitor, draw=draw)
+
+
+def _take_steps(
+    module: PretrainModule,
+    data: SubjectDataModule,
+    recorder: Recorder,
+    config: RunConfig,
+    resume: Path | None,
+    *,
+    early: bool,
+) -> None:
+    stop = StopAtSignal(recorder.save, config.optim.steps, early=early)
+    with _quiet(), stop.listening():
+        trainer = Trainer(
+            **environment(config.trainer),
+            precision=config.trainer.precision,
+            max_steps=config.optim.steps,
+            max_epochs=-1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            gradient_clip_val=config.optim.clip_norm,
+            callbacks=[recorder, stop, ProcessGuard()],
+        )
+        trainer.fit(module, datamodule=data, ckpt_path=resume)
+    stop.raise_if_stopped()
+    if not all(bool(torch.isfinite(p).all()) for p in module.parameters()):
+        raise DivergedError("the weights stopped being numbers")
+
+
+def _told(config: RunConfig) -> dict[str, Any]:
+    """What the doctor is told of a run."""
+    optim = config.optim
+    return {
+        "leakage": config.monitor.leakage,
+        "steps": optim.steps or None,
+        "warmup": optim.warmup,
+    }
+
+
 def _examine(
-    recorder: Recorder, module: PretrainModule, config: RunConfig, out: Path
+    recorder: Recorder,
+    module: PretrainModule,
+    config: RunConfig,
+    out: Path,
+    source: str | None = None,
 ) -> dict[str, Any]:
+    """Write the verdicts: `doctor.json`, and apart from it the one that hangs on the machine."""
     recorder.write()
-    doctor = examine(
-        recorder.rows, width=module.encoder.embedding_size, leakage=config.monitor.leakage
-    )
+    width = module.encoder.embedding_size
+    doctor = examine(recorder.rows, width=width, source=source, **_told(config))
     write_atomically(out / "doctor.json", json.dumps(doctor, indent=2) + "\n")
-    return doctor
+    feed = check_feed(recorder.timed, Context(width=width))
+    if feed is None:
+        return doctor
+    found = dataclasses.asdict(feed)
+    write_atomically(out / TIMING / "doctor.json", json.dumps(found, indent=2) + "\n")
+    return doctor | {"findings": [*doctor["findings"], found]}
 
 
 def _assert_training_only(subjects: list[str], split: SplitLike) -> None:

@@ -68,6 +68,31 @@ def _probes(axes: Axes, metrics: pd.DataFrame) -> None:
     _finish(axes, "Probes, validation subjects", "R² of ridge regression", drawn)
 
 
+def _leakage(axes: Axes, metrics: pd.DataFrame) -> None:
+    """Accuracy of reading a class, with that of a guess: who can read the scanner, compares scanners."""
+    names = [str(name) for name in metrics.columns]
+    known = sorted(name for name in names if name.startswith("knn_") and f"{name}_chance" in names)
+    drawn = False
+    for colour, name in zip(_COLOURS, known, strict=False):
+        label = name.removeprefix("knn_")
+        drawn |= _curve(axes, metrics, name, color=colour, label=label)
+        _curve(axes, metrics, f"{name}_chance", color=colour, linestyle="--", linewidth=1)
+    if drawn:
+        axes.set_ylim(0, 1)
+    _finish(axes, "Classes, validation subjects", "accuracy (dashed: commonest)", drawn)
+
+
+def _speed(axes: Axes, metrics: pd.DataFrame) -> None:
+    drawn = _curve(axes, metrics, "idle_fraction", color=_COLOURS[1])
+    if drawn:
+        axes.set_ylim(0, 1)
+    _finish(axes, "Waiting for data", "share of the time", drawn)
+
+
+# A panel beside the three that every run has, where one of its columns was measured.
+_MORE = ((_leakage, "knn_"), (_speed, "idle_fraction"))
+
+
 def training_curves(metrics: pd.DataFrame) -> Figure:
     """Draw a run: its loss with the chance level, its probes and its effective rank.
 
@@ -76,14 +101,26 @@ def training_curves(metrics: pd.DataFrame) -> Figure:
             single row of an untrained encoder.
 
     Returns:
-        Three panels side by side; one without a measurement says so.
+        Three panels side by side; one without a measurement says so. Where classes such as the site were
+        probed, or the wait for data was timed, a panel each follows in a second row.
     """
-    figure = Figure(figsize=(11, 3.4), layout="constrained")
-    loss, probes, rank = figure.subplots(1, 3)
+    measured = [str(name) for name in metrics.columns if metrics[name].notna().any()]
+    more = [draw for draw, start in _MORE if any(name.startswith(start) for name in measured)]
+    # A second row and not a longer one, so that the print stays as large.
+    lines = 2 if more else 1
+    figure = Figure(figsize=(11, 3.4 * lines), layout="constrained")
+    panels = list(figure.subplots(lines, 3).flat)
+    for spare in panels[3 + len(more) :]:
+        spare.remove()
+    loss, probes, rank = panels[:3]
     _loss(loss, metrics)
     _probes(probes, metrics)
-    drawn = _curve(rank, metrics, "rankme", color=_COLOURS[0])
+    drawn = _curve(rank, metrics, "rankme", color=_COLOURS[0], label="RankMe")
+    if _curve(rank, metrics, "lidar", color=_COLOURS[1], label="LiDAR"):
+        drawn = True
     if drawn:
-        rank.set_ylim(bottom=0)
-    _finish(rank, "Directions in use (RankMe)", "effective rank", drawn)
+        rank.set_ylim(0, 1.1 * rank.get_ylim()[1])
+    _finish(rank, "Directions in use", "effective rank", drawn)
+    for draw, axes in zip(more, panels[3:], strict=False):
+        draw(axes, metrics)
     return figure

@@ -16,6 +16,7 @@ from spinmark_models.health import alignment, uniformity
 from spinmark_models.momentum import make_teacher, update_teacher
 from spinmark_training.batch import Batch, Cut
 from spinmark_training.config import OptimConfig, TrainerConfig
+from spinmark_training.doctor.source import first_nonfinite_layer
 from spinmark_training.encoder_run import embedding_of, recompute_blocks
 from spinmark_training.large_batch import embed_cut, embed_in_parts, refuse_batch_norm
 from spinmark_training.objectives.base import Objective, Scored, Views
@@ -27,7 +28,16 @@ _MOST_ROWS = 512  # uniformity compares every row with every other
 
 
 class DivergedError(RuntimeError):
-    """The loss is not a number; the weights are those of the step before."""
+    """The loss is not a number; the weights are those of the step before.
+
+    Args:
+        text: What is no number.
+        source: Where that began, in words, or none.
+    """
+
+    def __init__(self, text: str, source: str | None = None) -> None:
+        super().__init__(text)
+        self.source = source
 
 
 class PretrainModule(LightningModule):
@@ -59,7 +69,8 @@ class PretrainModule(LightningModule):
         self._seed = seed
         self.recording = True
         self.figures: dict[str, Tensor | float] = {}
-        self.last_batch: Batch | None = None
+        self._previous: Tensor | None = None
+        self._before_step: list[Tensor] | None = None
         if how.micro_batch is not None:
             refuse_batch_norm(encoder)
         if how.checkpoint_activations:
@@ -78,20 +89,43 @@ class PretrainModule(LightningModule):
             DivergedError: The loss is not a number.
         """
         step, steps = self.global_step, max(1, self._optim.steps)
-        # A step's random numbers follow from its number, so that a resumed run draws the same ones.
-        key = random_stream(self._seed, _STEP, step, self.global_rank)
-        torch.manual_seed(int(key.integers(2**62)))
-        self.last_batch = batch
+        self._seed_step(step, 1 + self.global_rank)
         self.objective.before_step(step / steps)
         self.figures = {}
         student, slow = self._views(batch)
+        # Alike on all processes: some objectives draw what all must agree on.
+        self._seed_step(step, 0)
         scored = self.objective(student, slow, batch)
         loss = self.combine(scored, student.whole, batch)
         if self.recording:
             self._note(scored, student.whole, loss, batch)
-        if not math.isfinite(float(loss.detach())):
-            raise DivergedError(f"the loss is {float(loss.detach())}")
+        self._refuse_nonfinite(loss, batch)
         return loss
+
+    def _seed_step(self, step: int, stream: int) -> None:
+        """A step's random numbers follow from its number, so that a resumed run draws the same ones."""
+        key = random_stream(self._seed, _STEP, step, stream)
+        torch.manual_seed(int(key.integers(2**62)))
+
+    def _refuse_nonfinite(self, loss: Tensor, batch: Batch) -> None:
+        """End the run where its loss is no number; a GPU is asked about the step before, not to wait."""
+        asked, self._previous = self._previous, loss.detach()
+        if loss.device.type == "cpu":
+            asked = self._previous
+        if asked is None or math.isfinite(float(asked)):
+            return
+        cut = next(iter(batch.stream(self.device)))
+
+        def forward() -> None:
+            student = Views(
+                self.encoder(cut.whole).embedding,
+                None if cut.local is None else self.encoder(cut.local).embedding,
+            )
+            if self.objective.teacher is None and batch.parts == 1:
+                self.objective(student, None, batch)
+
+        source = first_nonfinite_layer(self, forward)
+        raise DivergedError(f"the loss is {float(asked)}", source.text if source else None)
 
     def _views(self, batch: Batch) -> tuple[Views, Views | None]:
         """Embed a batch by the encoder and, where there is one, by the slow teacher."""
@@ -154,16 +188,17 @@ class PretrainModule(LightningModule):
             "embedding_sd": rows.std(dim=0).mean() * math.sqrt(rows.shape[1]),
             "loss": loss.detach(),
         }
-        if "negatives" in scored.figures:
+        if "negatives" in scored.figures and "negatives_expected" not in scored.figures:
             world = self._how.devices * self._how.num_nodes
             same = (batch.subject[:, None] == batch.subject[None, :]).sum(1).double().mean()
             self.figures["negatives_expected"] = 2 * len(batch) * world - 2 * same
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
-        """Keep the norm of the gradient."""
+        """Keep the norm of the gradient, and the weights as they are before the step."""
         if self.recording:
             found = [p.grad for p in self.parameters() if p.grad is not None]
             self.figures["grad_norm"] = torch.nn.utils.get_total_norm(found)
+            self._before_step = [p.detach().clone() for p in self.encoder.parameters()]
 
     def follow_step(self, step: int) -> None:
         """Move teacher and average after a step of the optimiser.
@@ -172,6 +207,10 @@ class PretrainModule(LightningModule):
             step: Steps taken, from 1.
         """
         teacher = self.objective.teacher
+        if self._before_step is not None:
+            now = list(self.encoder.parameters())
+            self.figures["update_ratio"] = _relative(self._before_step, now)
+            self._before_step = None
         before = None
         if self.recording and teacher is not None:
             before = [p.clone() for p in teacher.encoder.parameters()]

@@ -3,22 +3,27 @@
 import csv
 import io
 import logging
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from spinmark_training.checkpoints import checkpoint_name
 from spinmark_training.datamodule import Batch, SubjectDataModule
+from spinmark_training.doctor import Watcher
+from spinmark_training.launch.guard import mean_over_processes
+from spinmark_training.loggers import Loggers
 from spinmark_training.module import PretrainModule
 from spinmark_training.monitor import Monitor
+from spinmark_training.throughput import StepClock
 
 logger = logging.getLogger(__name__)
 
+TIMING = "timing"
+"""The folder of a run for what depends on the machine and the hour; it is no part of the run's hash."""
+
 _FIRST = ("step", "epoch", "loss", "loss_ssl", "chance", "lr")
-_KEEP = 2  # the newest may have been cut short by a full disk; the one before is whole
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -42,39 +47,6 @@ def metrics_text(rows: list[dict[str, float]]) -> str:
     return stream.getvalue()
 
 
-def newest_checkpoint(folder: Path) -> Path | None:
-    """Return the newest checkpoint that can be read, or none.
-
-    Args:
-        folder: The folder of checkpoints; it need not exist.
-    """
-    for path in sorted(folder.glob("step-*.ckpt"), reverse=True):
-        try:
-            torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # whatever a torn file raises: the one before is tried
-            logger.warning("checkpoint %s cannot be read (%s); trying an older one", path, error)
-            continue
-        return path
-    return None
-
-
-def newest_weights(folder: Path, prefix: str) -> dict[str, torch.Tensor] | None:
-    """Return the tensors of the newest checkpoint whose names begin with a prefix, without it.
-
-    Args:
-        folder: The folder of checkpoints; it need not exist.
-        prefix: Such as `objective.`.
-
-    Returns:
-        The tensors, or none if there is no checkpoint that can be read.
-    """
-    path = newest_checkpoint(folder)
-    if path is None:
-        return None
-    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-
-
 class Recorder(Callback):
     """Keeps the metrics, measures on validation subjects, saves checkpoints, reports progress.
 
@@ -86,6 +58,8 @@ class Recorder(Callback):
         monitor_every: Steps between two measurements; 0 for the end alone.
         checkpoint_every: Steps between two checkpoints; 0 for none.
         progress: Called with steps done and steps in all.
+        watcher: Names what goes wrong while it does.
+        loggers: Show the figures elsewhere.
     """
 
     def __init__(
@@ -98,6 +72,8 @@ class Recorder(Callback):
         monitor_every: int,
         checkpoint_every: int,
         progress: Callable[[int, int], None] | None,
+        watcher: Watcher,
+        loggers: Loggers,
     ) -> None:
         self._out = out
         self._monitor = monitor
@@ -106,12 +82,38 @@ class Recorder(Callback):
         self._monitor_every = monitor_every
         self._checkpoint_every = checkpoint_every
         self._progress = progress
+        self._watcher = watcher
+        self._loggers = loggers
         self.rows: list[dict[str, float]] = []
+        self.timed: list[dict[str, float]] = []
+        self._clock = StepClock()
         self._rate = 0.0
 
+    def resume(self, step: int) -> None:
+        """Go on with the timing of an earlier part of the run.
+
+        Args:
+            step: The step that the run is resumed after; later ones are forgotten.
+        """
+        path = self._out / TIMING / "throughput.csv"
+        if step and path.is_file():
+            with path.open(newline="") as stream:
+                rows = [
+                    {k: float(v) for k, v in row.items() if v} for row in csv.DictReader(stream)
+                ]
+            self.timed = [row for row in rows if row["step"] <= step]
+
+    def note_divergence(self) -> None:
+        """Write into the last row that the loss is no number any more."""
+        last = self.rows[-1] if self.rows else {"step": 0.0, "epoch": 0.0}
+        self.rows.append(last | {"loss": float("nan")})
+
     def write(self) -> None:
-        """Write `metrics.csv`."""
+        """Write `metrics.csv`, and apart from it what differs between two runs alike in all else."""
         write_atomically(self._out / "metrics.csv", metrics_text(self.rows))
+        if self.timed:
+            (self._out / TIMING).mkdir(exist_ok=True)
+            write_atomically(self._out / TIMING / "throughput.csv", metrics_text(self.timed))
 
     def measure(self, module: PretrainModule, step: int, epoch: int) -> None:
         """Add a measurement to the row of a step, which is made if there is none."""
@@ -119,6 +121,7 @@ class Recorder(Callback):
         if not self.rows or self.rows[-1]["step"] != step:
             self.rows.append({"step": step, "epoch": epoch})
         self.rows[-1] |= figures
+        self._loggers.log(step, figures)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int
@@ -127,6 +130,7 @@ class Recorder(Callback):
         self._rate = float(trainer.optimizers[0].param_groups[0]["lr"])
         assert isinstance(pl_module, PretrainModule)
         pl_module.recording = self._is_logged(trainer.global_step + 1)
+        self._clock.arrived()
 
     def _is_logged(self, step: int) -> bool:
         return step % self._log_every == 0 or step in (1, self._steps)
@@ -143,37 +147,46 @@ class Recorder(Callback):
         assert isinstance(pl_module, PretrainModule)
         step = trainer.global_step
         pl_module.follow_step(step)
+        self._clock.ended(len(batch), batch.waited)
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, SubjectDataModule)
         epoch = data.place.epoch
         # Only now has the batch been learnt from: the loader may already hold the next one.
         data.place = batch.after
         final = step == self._steps
+        if self._is_logged(step):
+            # Of all processes: each has the loss of its own rows.
+            figures = mean_over_processes(pl_module.figures, pl_module.device)
+            row = {"step": step, "epoch": epoch, "lr": self._rate}
+            self.rows.append(row | {k: float(v) for k, v in figures.items()})
+            self.timed.append({"step": step, **self._clock.figures()})
+            if trainer.is_global_zero:
+                self._watch(step)
         if trainer.is_global_zero:
-            if self._is_logged(step):
-                row = {"step": step, "epoch": epoch, "lr": self._rate}
-                self.rows.append(row | {k: float(v) for k, v in pl_module.figures.items()})
             if (self._monitor_every and step % self._monitor_every == 0) or final:
                 self.measure(pl_module, step, epoch)
             if step % self._log_every == 0 or final:
                 self.write()
         if (self._checkpoint_every and step % self._checkpoint_every == 0) or final:
-            self._save(trainer, step)
+            self.save(trainer, step)
         if self._progress is not None and trainer.is_global_zero:
             self._progress(step, self._steps)
+        self._clock.asked()
 
-    def _save(self, trainer: Trainer, step: int) -> None:
-        folder = self._out / "checkpoints"
-        folder.mkdir(parents=True, exist_ok=True)
-        final = folder / f"step-{step:08d}.ckpt"
-        partial = folder / f".{final.name}.partial"
-        trainer.save_checkpoint(partial)
-        if trainer.is_global_zero:
-            with partial.open("rb") as stream:
-                os.fsync(stream.fileno())
-            partial.replace(final)
-            for old in sorted(folder.glob("step-*.ckpt"))[:-_KEEP]:
-                old.unlink()
+    def _watch(self, step: int) -> None:
+        """Say at once what is wrong, and show the figures where somebody looks."""
+        for finding in self._watcher.watch([*self.rows, *self.timed]):
+            logger.warning("step %d: %s: %s", step, finding.check, finding.text)
+        self._loggers.log(step, self.rows[-1] | self.timed[-1])
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin to measure the time."""
+        self._clock = StepClock(device=pl_module.device)
+        self._clock.asked()
+
+    def save(self, trainer: Trainer, step: int) -> None:
+        """Write a checkpoint; called on every process."""
+        trainer.save_checkpoint(self._out / "checkpoints" / checkpoint_name(step))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the rows so far, so that a resumed run writes the same file."""

@@ -26,12 +26,12 @@ import numpy as np
 import pandas as pd
 
 SEQUENCE = "SAG_3D_DESS"
-SHAPE = (24, 64, 64)
+SHAPE = (16, 32, 32)
 SMALL, LARGE = 256, 4096
 
 
 def make_cohort(folder: Path, joints: int) -> None:
-    """Write a store of noise: two joints a person, one visit, at the demo's grid."""
+    """Write a store of noise: two joints a person, one visit, on a small grid."""
     from spinmark_data.cohort.store import SequenceVolumes, write_cohort
     from spinmark_data.splits import write_split
 
@@ -48,6 +48,7 @@ def make_cohort(folder: Path, joints: int) -> None:
     found = SequenceVolumes(volume=volume, scans=scans, spacing_mm=(3.6, 1.7, 1.7))
     tables = {"subjects": pd.DataFrame({"subject_id": subjects})}
     write_cohort(folder / "cohort", volumes={SEQUENCE: found}, tables=tables, provenance={})
+    (folder / "split").mkdir()
     write_split(folder / "split", pd.DataFrame({"subject_id": subjects, "set": "train", "fold": 0}))
 
 

@@ -20,6 +20,18 @@ class UsageError(InputError):
     """A command line or a configuration file that cannot be read."""
 
 
+def interrupted(error: BaseException) -> tuple[str, int] | None:
+    """Return the line and the exit status of a run that a signal ended, or None if none did.
+
+    Args:
+        error: What a command raised.
+    """
+    module = sys.modules.get("spinmark_training.launch.interrupted")
+    if module is None or not isinstance(error, module.InterruptedRun):
+        return None
+    return (str(error) if error.is_main else ""), int(error.exit_status)
+
+
 def one_line(error: BaseException) -> str | None:
     """Return the line that explains an error to a user, or None if the error is a defect.
 

@@ -1,12 +1,18 @@
 """`spinmark distil --cohort COHORT --split SPLIT --from RUN --out RUN`: the tables teach the encoder."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spinmark import artefacts, cli
-from spinmark.commands._runs import run_inputs, summary
+from spinmark.commands._folds import Fold, Progress, settings, start_of, train_folds
+from spinmark.commands._processes import is_main
+from spinmark.commands._runs import fold_summary, run_inputs, summary
 from spinmark.progress import done, progress
-from spinmark_training.config import DistilConfig
+from spinmark_training.config import CrossfitConfig, DistilConfig
+
+if TYPE_CHECKING:
+    from spinmark_data.splits import Split
 
 
 @dataclass(kw_only=True)
@@ -18,12 +24,17 @@ class Distil(DistilConfig):
         split: The split; teacher and encoder see its training subjects only.
         from_run: The pretrained run to start from (`--from`).
         out: Where to write the run.
+        fold: Cross-fit: `all` continues the encoder of each fold of a run that was trained so; a number
+            continues that one alone, as a job of an array does.
+        crossfit: Who is learnt from then; as in the run that is continued.
     """
 
     cohort: Path
     split: Path
     from_run: Path
     out: Path
+    fold: Fold = None
+    crossfit: CrossfitConfig = field(default_factory=CrossfitConfig)
 
 
 def main(argv: list[str]) -> int:
@@ -31,16 +42,42 @@ def main(argv: list[str]) -> int:
     args = cli.parse("distil", Distil, argv, aliases={"--from": ["--from_run"]})
     inputs = run_inputs(args.cohort, args.split, from_run=args.from_run)
 
-    def write(folder: Path) -> None:
+    def train(split: "Split", start: Path | None, folder: Path, bar: Progress) -> None:
         from spinmark_data.cohort.reader import Cohort
-        from spinmark_data.splits import read_split
         from spinmark_training.distil import distil
 
-        cohort, split = Cohort.open(args.cohort), read_split(args.split)
-        with progress("distil: steps") as bar:
-            distil(cohort, split, args.from_run, args, folder, progress=bar)
+        assert start is not None
+        distil(Cohort.open(args.cohort), split, start, args, folder, progress=bar)
 
-    made = artefacts.make(args.out, "run", write, config=args, inputs=inputs, resumable=True)
+    def write(folder: Path) -> None:
+        from spinmark_data.splits import read_split
+
+        start = start_of(args.from_run, None)
+        with progress("distil: steps") as bar:
+            train(read_split(args.split), start, folder, bar)
+
+    if args.fold is not None:
+        made_folds = train_folds(
+            args, train, label="distil: steps", start=args.from_run, inputs=inputs
+        )
+        if not is_main(args):
+            return 0
+        again = (
+            f"spinmark distil --cohort {args.cohort} --split {args.split} --from {args.from_run}"
+        )
+        return fold_summary(again, args.cohort, args.out, args.fold, made_folds)
+    main_process = is_main(args)
+    made = artefacts.make(
+        args.out,
+        "run",
+        write,
+        config=settings(args),
+        inputs=inputs,
+        resumable=True,
+        is_main=main_process,
+    )
+    if not main_process:
+        return 0
     return done(
         summary(args.out),
         f"spinmark embed --cohort {args.cohort} --run {args.out} --out EMBEDDINGS",

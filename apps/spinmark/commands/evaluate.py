@@ -135,7 +135,9 @@ def evaluate(args: Evaluate) -> dict[str, Any]:
         outcomes = cohort.table("outcomes") if given is None else outcomes_of(given)
         endpoint = artefacts.read(args.prognosis, "prognosis")["config"]["endpoint"]
         predicted = pd.read_parquet(args.prognosis / "risk.parquet").index
-        scored = held.scans[held.test]
+        # A cross-fitted prognosis was scored on all of its joints.
+        crossfit = artefacts.read(args.prognosis, "prognosis")["config"].get("crossfit", False)
+        scored = held.scans if crossfit else held.scans[held.test]
         figures["prognosis"] = scoring.prognosis_scores(
             pd.read_parquet(args.prognosis / "metrics.parquet"),
             outcomes[outcomes["endpoint"] == endpoint],

@@ -36,6 +36,8 @@ class Prognose(PrognoseConfig):
             cohort's outcomes.
         models: Blocks of covariates of each model, out of clinical, kl, embedding and morphometry; the
             last takes what `spinmark measure` made.
+        crossfit: Fit the models once for each fold without it and score every subject, not those of the
+            test set alone; for embeddings of a cross-fitted run.
         seed: Seed of chains and bootstrap.
         out: Where to write the prognosis.
     """
@@ -46,6 +48,7 @@ class Prognose(PrognoseConfig):
     out: Path
     definition: Path | None = None
     models: list[list[str]] = field(default_factory=lambda: [list(model) for model in MODELS])
+    crossfit: bool = False
     seed: int = 0
 
 
@@ -132,8 +135,9 @@ def main(argv: list[str]) -> int:
 
     def write(folder: Path) -> None:
         from spinmark.designs import baseline_scans, designs
-        from spinmark_biomarkers.embeddings import open_embeddings
+        from spinmark_biomarkers.embeddings import open_embeddings, subject_folds
         from spinmark_biomarkers.phenotypes.store import read_phenotypes
+        from spinmark_biomarkers.survival.crossfit import prognose_folds
         from spinmark_biomarkers.survival.prognosis import prognose
         from spinmark_biomarkers.survival.store import write_prognosis
         from spinmark_data.cohort.reader import Cohort
@@ -160,9 +164,12 @@ def main(argv: list[str]) -> int:
             told.append(_taken(covariates, known_at.index))
         sets = baseline_scans(embeddings).drop_duplicates("subject_id").set_index("subject_id")
         with progress("prognose: models") as bar:
-            result = prognose(
-                outcomes, covariates, sets["set"], args, known_at=known_at, progress=bar
+            fit, groups = (
+                (prognose_folds, subject_folds(embeddings))
+                if args.crossfit
+                else (prognose, sets["set"])
             )
+            result = fit(outcomes, covariates, groups, args, known_at=known_at, progress=bar)
         write_prognosis(folder, result)
 
     made = artefacts.make(args.out, "prognosis", write, config=_settings(args), inputs=inputs)
@@ -190,6 +197,8 @@ def _settings(args: Prognose) -> dict[str, object]:
     """The options, less those without effect, so that an earlier prognosis without them is the same."""
     settings = asdict(args)
     unused = [] if args.definition is not None else ["definition"]
+    if not args.crossfit:
+        unused.append("crossfit")
     if not _measured(args):
         unused += ["morphometry_components", "morphometry_prefix"]
     if [tuple(model) for model in args.models] == list(MODELS):

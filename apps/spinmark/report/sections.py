@@ -83,6 +83,14 @@ def cohort_section(cohort: "Cohort", sequence: str) -> Section:
     )
 
 
+def _curves(run: Path) -> pd.DataFrame:
+    """The metrics of a run, beside each logged step's its timing where that was kept."""
+    metrics, timing = pd.read_csv(run / "metrics.csv"), run / "timing" / "throughput.csv"
+    if not timing.is_file():
+        return metrics
+    return metrics.merge(pd.read_csv(timing), on="step", how="left")
+
+
 def training_section(runs: Mapping[str, Path]) -> Section:
     """The curves of every run and what the doctor says of it."""
     from spinmark_training.figures import training_curves
@@ -100,7 +108,7 @@ def training_section(runs: Mapping[str, Path]) -> Section:
             notes.append(f"{name}: nothing wrong was found in {len(findings)} checks")
         pictures.append(
             Picture(
-                figure=training_curves(pd.read_csv(path / "metrics.csv")),
+                figure=training_curves(_curves(path)),
                 title=f"Training of {name}",
                 method="Loss on training subjects; probes and rank on validation subjects.",
                 caveat="The loss compares a batch with itself: only its fall below chance counts.",
@@ -205,8 +213,12 @@ def prognosis_section(folder: Path, outcomes: pd.DataFrame, phenotypes: Any) -> 
     endpoint = str(result.cif.attrs["endpoint"])
     lead = (
         "Bayesian piecewise-exponential hazards with a frailty shared by a person's joints, death "
-        "competing. Fitted on training and validation subjects, scored on test subjects."
+        "competing. "
     )
+    if "crossfit" in result.cif.attrs:
+        lead += "Cross-fitted: each subject is a test subject of models fitted on the other folds."
+    else:
+        lead += "Fitted on training and validation subjects, scored on test subjects."
     if endpoint == "replacement":
         lead += " Replacement is also a decision: access, site, pain and surgeon play a part."
     else:

@@ -156,3 +156,10 @@ def test_bad_embeddings_are_named(planted):
         check_embeddings(ds.drop_vars("days"))
     with pytest.raises(InputError, match="at least 32"):
         discover(ds.isel(scan=slice(0, 40)), DiscoverConfig(k=8))
+
+
+def test_an_encoder_that_was_taught_an_outcome_is_refused(planted):
+    ds, _, _ = planted
+    taught = ds.assign_attrs(uses=json.dumps(["AGE", "outcome:tkr"]))
+    with pytest.raises(InputError, match=r"learnt from outcome:tkr, and phenotypes that know"):
+        discover(taught, DiscoverConfig(**FAST))

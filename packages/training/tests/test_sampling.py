@@ -1,11 +1,25 @@
+from itertools import islice, takewhile
+
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from spinmark_training.errors import InputError
-from spinmark_training.sampling import SubjectSampler, epoch_batches, epoch_order
+from spinmark_training.sampling import (
+    Place,
+    Slot,
+    SubjectSampler,
+    check_batch,
+    epoch_batches,
+    epoch_order,
+    next_size,
+    slot_subjects,
+    slots,
+)
+
+WORLDS = st.integers(1, 5)
 
 
 def scans(subjects: int, visits: int) -> pd.DataFrame:
@@ -19,23 +33,77 @@ def scans(subjects: int, visits: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-@given(st.integers(1, 70), st.integers(1, 40), st.integers(0, 5), st.integers(0, 3))
-def test_an_epoch_is_a_permutation_in_even_batches(
-    n: int, batch: int, seed: int, epoch: int
-) -> None:
+def epoch_slots(n: int, batch: int, start: Place | None = None) -> list[Slot]:
+    place = start or Place(0, 0)
+    found = takewhile(lambda s: s.place.epoch == place.epoch, slots(n, batch, place))
+    return list(found)
+
+
+@given(st.integers(2, 90), st.integers(2, 40))
+def test_batches_are_full_but_for_the_last_two_which_are_never_small(n: int, batch: int) -> None:
+    assume(batch <= n)
+    sizes = [slot.size for slot in epoch_slots(n, batch)]
+    assert all(size == batch for size in sizes[:-2])
+    assert max(sizes) <= batch
+    assert 2 * min(sizes) >= batch
+    # A single rest, who has nobody to be told from, occurs with batches of two alone.
+    assert n - sum(sizes) == (n % 2 if batch == 2 else 0)
+
+
+def test_the_sizes_are_the_numbers_by_hand() -> None:
+    assert [slot.size for slot in epoch_slots(40, 16)] == [16, 16, 8]
+    assert [slot.size for slot in epoch_slots(39, 16)] == [16, 12, 11]
+    assert [slot.size for slot in epoch_slots(16, 16)] == [16]
+    assert next_size(23, 16) == 12
+    assert next_size(24, 16) == 16
+
+
+@given(st.integers(2, 70), st.integers(2, 40), st.integers(0, 5), st.integers(0, 3))
+def test_an_epoch_is_a_permutation(n: int, batch: int, seed: int, epoch: int) -> None:
+    assume(2 < batch <= n)
     batches = epoch_batches(n, batch, seed=seed, epoch=epoch)
     assert sorted(np.concatenate(batches)) == list(range(n))
-    sizes = [len(b) for b in batches]
-    assert max(sizes) <= batch
-    assert max(sizes) - min(sizes) <= 1
+    assert list(np.concatenate(batches)) == list(epoch_order(n, seed, epoch))
 
 
-@given(st.integers(4, 70), st.integers(4, 40), st.integers(1, 4))
-def test_ranks_get_equal_counts_and_no_subject_twice(n: int, batch: int, world: int) -> None:
+@given(st.integers(10, 70), st.integers(10, 40), WORLDS)
+def test_a_batch_is_the_same_whatever_the_number_of_processes(
+    n: int, batch: int, world: int
+) -> None:
+    assume(batch <= n)
+    alone = epoch_batches(n, batch, seed=1, epoch=2)
     ranks = [epoch_batches(n, batch, seed=1, epoch=2, rank=r, world=world) for r in range(world)]
-    assert len({tuple(len(b) for b in rank) for rank in ranks}) == 1
-    everyone = np.concatenate([np.concatenate(rank) for rank in ranks])
-    assert len(set(everyone)) == len(everyone) == n // world * world
+    assert len({len(rank) for rank in ranks} | {len(alone)}) == 1
+    for whole, *parts in zip(alone, *ranks, strict=True):
+        assert len({len(part) for part in parts}) == 1
+        together = np.stack(parts, axis=1).ravel()
+        # In the order of the batch, less what the processes cannot share evenly.
+        assert list(together) == list(whole[: len(whole) // world * world])
+
+
+@given(st.integers(10, 70), st.integers(10, 30), WORLDS, WORLDS, st.integers(0, 40))
+def test_the_order_goes_on_with_another_number_of_processes(
+    n: int, batch: int, before: int, after: int, taken: int
+) -> None:
+    assume(batch <= n)
+    *_, slot = islice(slots(n, batch, Place(0, 0), before), taken + 1)
+    resumed = [next(islice(slots(n, batch, slot.after, w), 0, None)) for w in (before, after)]
+    assert resumed[0] == resumed[1]
+
+
+@given(st.integers(4, 60), st.integers(3, 30), st.integers(3, 30), st.integers(0, 20))
+def test_another_batch_size_goes_on_where_the_run_stood(
+    n: int, one: int, two: int, taken: int
+) -> None:
+    assume(max(one, two) <= n)
+    *_, slot = islice(slots(n, one, Place(0, 0)), taken + 1)
+    epoch, consumed = slot.after
+    rest = epoch_slots(n, two, slot.after)
+    seen = [slot_subjects(s, n, seed=3) for s in rest]
+    # A single subject may be left over, who sits out.
+    order = list(epoch_order(n, 3, epoch)[consumed:])
+    assert list(np.concatenate(seen)) == order[: sum(s.size for s in rest)] if seen else True
+    assert len(order) - sum(s.size for s in rest) <= 1
 
 
 def test_epochs_and_seeds_differ_and_repeat() -> None:
@@ -47,23 +115,58 @@ def test_epochs_and_seeds_differ_and_repeat() -> None:
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_views_are_of_one_joint_and_cross_visits_as_told(share: float) -> None:
     frame = scans(6, 3)
-    draw = SubjectSampler(frame, cross_visit=share, seed=0).draw(np.arange(6), epoch=0)
+    sampler = SubjectSampler(frame, cross_visit=share, seed=0)
+    draw = sampler.draw(np.arange(6), epoch=0)
     one, two = frame.iloc[draw.first], frame.iloc[draw.second]
     assert list(one["joint_id"]) == list(two["joint_id"])
+    assert list(one["joint_id"]) == [sampler.joints[j] for j in draw.joint]
     assert one["joint_id"].is_unique
     assert len(one) == 12
     assert set(one["rank"]) | set(two["rank"]) == {0}
     assert ((one["visit"].to_numpy() != two["visit"].to_numpy()) == bool(share)).all()
 
 
+@pytest.mark.parametrize("asked", [1, 2, 3, 9])
+def test_several_visits_of_a_joint_share_its_number(asked: int) -> None:
+    frame = scans(6, 3)
+    sampler = SubjectSampler(frame, cross_visit=0.5, seed=0, visits_per_joint=asked)
+    draw = sampler.draw(np.array([4, 1]), epoch=0)
+    each = min(asked, 3)
+    assert len(draw.first) == 2 * 2 * each
+    for joint in set(draw.joint.tolist()):
+        mine = draw.joint == joint
+        assert list(draw.ordinal[mine]) == list(range(each))
+        assert len(set(draw.first[mine].tolist())) == each
+        owned = frame.iloc[np.concatenate([draw.first[mine], draw.second[mine]])]
+        assert set(owned["joint_id"]) == {sampler.joints[joint]}
+    single = SubjectSampler(frame, cross_visit=0.5, seed=0).draw(np.array([4, 1]), epoch=0)
+    assert len(single.first) == 4
+
+
+def test_a_subject_stands_in_a_batch_once_with_all_its_joints() -> None:
+    frame = scans(11, 2)
+    sampler = SubjectSampler(frame, cross_visit=0.5, seed=0)
+    for chosen in epoch_batches(11, 4, seed=0, epoch=0):
+        draw = sampler.draw(chosen, 0)
+        assert sorted(draw.subject.tolist()) == sorted([*chosen.tolist(), *chosen.tolist()])
+        owners = frame["subject_id"].to_numpy()[draw.first]
+        assert list(owners) == [sampler.subjects[i] for i in draw.subject]
+
+
 def test_a_draw_does_not_depend_on_its_companions() -> None:
-    sampler = SubjectSampler(scans(6, 3), cross_visit=0.5, seed=0)
+    sampler = SubjectSampler(scans(6, 3), cross_visit=0.5, seed=0, visits_per_joint=2)
     alone, among = sampler.draw(np.array([4]), 3), sampler.draw(np.array([1, 4]), 3)
     assert list(alone.second) == list(among.second[among.subject == 4])
 
 
 def test_impossible_settings_are_refused() -> None:
-    with pytest.raises(InputError, match="cross_visit"):
+    with pytest.raises(InputError, match=r"^data\.cross_visit: 1\.5; accepted .*\[0, 1\]$"):
         SubjectSampler(scans(2, 1), cross_visit=1.5, seed=0)
-    with pytest.raises(InputError, match="each process"):
-        epoch_batches(3, 8, seed=0, epoch=0, world=4)
+    with pytest.raises(InputError, match=r"^data\.visits_per_joint: 0; accepted are 1.*$"):
+        SubjectSampler(scans(2, 1), cross_visit=0.5, seed=0, visits_per_joint=0)
+    with pytest.raises(InputError, match=r"^data\.subjects_per_batch: 8; .* to 3, the number .*$"):
+        epoch_batches(3, 8, seed=0, epoch=0)
+    with pytest.raises(InputError, match=r"^data\.subjects_per_batch: 1; accepted are 2, .*$"):
+        check_batch(3, 1)
+    with pytest.raises(InputError, match=r"^data\.subjects_per_batch: 3 over 4 processes; .*$"):
+        check_batch(8, 3, world=4)

@@ -13,7 +13,7 @@ from spinmark_data.splits import Split
 from spinmark_models.config import EncoderConfig
 from spinmark_models.encoders import build_encoder
 from spinmark_models.export import load_encoder
-from spinmark_training.config import PretrainConfig
+from spinmark_training.config import ObjectiveConfig, PretrainConfig
 from spinmark_training.errors import InputError
 from spinmark_training.pretrain import pretrain
 from spinmark_training.start import load_foreign
@@ -80,3 +80,21 @@ def test_a_file_that_cannot_be_used_is_named(
         save_file({"other": torch.zeros(2)}, path)
     with pytest.raises(InputError, match=r"^init_from: [^\n]*weights\.safetensors[^\n]*$"):
         pretrain(*world, untrained(make_config, path), tmp_path / "run")
+
+
+def test_what_an_encoder_learnt_from_stays_with_it(
+    world: World, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """The run after it says so too, whatever it learns from itself."""
+    config = replace(
+        make_config(steps=1), objective=ObjectiveConfig(name="rank_n_contrast", labels=("XRKL",))
+    )
+    pretrain(*world, make_config(steps=1), tmp_path / "plain")
+    pretrain(*world, config, tmp_path / "graded")
+    after = replace(make_config(steps=1), init_from=tmp_path / "graded")
+    pretrain(*world, after, tmp_path / "after")
+    uses = [
+        load_encoder(tmp_path / name / "encoder")[1].extra["uses"]
+        for name in ("plain", "graded", "after")
+    ]
+    assert uses == [[], ["XRKL"], ["XRKL"]]

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
@@ -119,7 +120,60 @@ def check_embeddings(ds: xr.Dataset) -> xr.Dataset:
             f"embeddings: subjects {_some(held[held > 1].index)} are both fitted and held out; "
             "accepted is one set a subject"
         )
+    if "crossfit" in ds.attrs:
+        _check_crossfit(ds)
     return ds
+
+
+def _check_crossfit(ds: xr.Dataset) -> None:
+    """Check the mark that each subject was embedded by an encoder that never saw them."""
+    count = ds.attrs["crossfit"]
+    if "fold" not in ds.variables:
+        raise InputError(
+            "embeddings: marked as cross-fitted but without 'fold'; accepted is fold(scan)"
+        )
+    both = pd.DataFrame({"s": ds["subject_id"].values, "fold": ds["fold"].values})
+    several = both.groupby("s")["fold"].nunique()
+    if (several > 1).any():
+        raise InputError(
+            f"embeddings: subjects {_some(several[several > 1].index)} are in several folds; "
+            "accepted is one fold a subject"
+        )
+    if both["fold"].nunique() > count:
+        raise InputError(
+            f"embeddings: {both['fold'].nunique()} folds, but crossfit is {count}; accepted are as "
+            "many or fewer"
+        )
+
+
+def never_seen(ds: xr.Dataset) -> npt.NDArray[np.bool_]:
+    """Return which scans are of subjects whom the encoder that embedded them was not trained on.
+
+    Args:
+        ds: Embeddings that passed `check_embeddings`. All scans of cross-fitted embeddings are; of
+            others those outside of the training set.
+
+    Returns:
+        A value a scan.
+    """
+    if "crossfit" in ds.attrs:
+        return np.ones(ds.sizes["scan"], bool)
+    return np.asarray(ds["set"].values.astype(str) != "train")
+
+
+def subject_folds(ds: xr.Dataset) -> pd.Series:
+    """Return the fold of each subject of cross-fitted embeddings, indexed by subject_id.
+
+    Raises:
+        InputError: The embeddings are not cross-fitted, so that an encoder has seen its subjects.
+    """
+    if "crossfit" not in ds.attrs:
+        raise InputError(
+            f"embeddings: {int((~never_seen(ds)).sum())} scans are of subjects whom the encoder was "
+            "trained on; accepted are embeddings of a cross-fitted run (spinmark pretrain --fold all)"
+        )
+    both = pd.DataFrame({"subject_id": ds["subject_id"].values, "fold": ds["fold"].values})
+    return both.drop_duplicates("subject_id").set_index("subject_id")["fold"]
 
 
 def scan_frame(ds: xr.Dataset) -> pd.DataFrame:

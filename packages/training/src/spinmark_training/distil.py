@@ -16,12 +16,18 @@ import torch
 from spinmark_training.config import DistilConfig
 from spinmark_training.engine import RunSummary, fit_run
 from spinmark_training.errors import InputError
+from spinmark_training.launch.processes import this_process
 from spinmark_training.module import DistilModule
 from spinmark_training.objectives import build_objective
 from spinmark_training.sampling import random_stream
 from spinmark_training.side_information import SideInformation
 from spinmark_training.sources import CohortLike, ScanSource, SplitLike
-from spinmark_training.start import load_objective, refuse_stray_subjects, start_encoder
+from spinmark_training.start import (
+    inherited_uses,
+    load_objective,
+    refuse_stray_subjects,
+    start_encoder,
+)
 from spinmark_training.teacher import fit_teacher, teacher_latents
 
 _SHUFFLE = 3  # a stream of random numbers beside those of the sampling
@@ -111,9 +117,8 @@ def distil(
     source = ScanSource(cohort, config.data.sequence, split, ("train",), config.data.cache_gb)
     encoder, intensity = start_encoder(config, source, from_run)
     # Fitted again when a run is resumed: it takes seconds, and the seed makes it the same one.
-    teacher = fit_teacher(
-        cohort, split, source.sequence, config.teacher, config.seed, out=out / "teacher"
-    )
+    kept = out / "teacher" if this_process(config.trainer).is_main else None
+    teacher = fit_teacher(cohort, split, source.sequence, config.teacher, config.seed, out=kept)
     taught = teacher_latents(teacher, cohort, split, source.scans)
     rows = source.rows
     tables = shuffled_rows(source.scans, rows, config.seed) if config.shuffle_tables else rows
@@ -138,5 +143,6 @@ def distil(
         term_weight=config.distill_weight,
     )
     load_objective(module.objective, from_run)
+    module.inherited = inherited_uses(from_run)
     name = "distilled-shuffled" if config.shuffle_tables else "distilled"
     return fit_run(module, cohort, split, source, intensity, config, out, name, progress)

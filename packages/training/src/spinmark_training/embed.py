@@ -1,213 +1,187 @@
-"""One vector per scan, from a run's encoder."""
+"""One vector per scan, from a run's encoder or from the encoders of a cross-fitted run.
 
-import hashlib
+On one machine, and on a cluster as an array of jobs whose pieces the last command merges::
+
+    spinmark embed --cohort COHORT --run RUN --out EMBEDDINGS --workers 4
+    spinmark embed --cohort COHORT --run RUN --out EMBEDDINGS --shard 0/10
+"""
+
+import json
+import logging
+import tempfile
 from collections.abc import Callable
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
 import xarray as xr
 
-from spinmark_models.config import IntensityRule
-from spinmark_models.encoders import ImageEncoder
 from spinmark_training.config import EmbedConfig
+from spinmark_training.embedding.crossfitted import Embedded, one_space
+from spinmark_training.embedding.pieces import read_piece
+from spinmark_training.embedding.plan import Member, Plan, folder_hash, make_plan
+from spinmark_training.embedding.table import (
+    NOT_FINITE,
+    SCAN_COORDINATES,
+    embeddings_dataset,
+    with_crossfit,
+    with_uncertainty,
+    write_embeddings,
+)
+from spinmark_training.embedding.vectors import Vectors, embed_rows
+from spinmark_training.embedding.work import do_pieces
 from spinmark_training.errors import InputError
-from spinmark_training.sources import (
-    CohortLike,
-    ScanSource,
-    SplitLike,
-    check_accelerator,
-    scan_sets,
-)
-from spinmark_training.views import plain_views
+from spinmark_training.sources import CohortLike
 
-SCAN_COORDINATES = (
-    "scan_id",
-    "subject_id",
-    "laterality",
-    "joint_id",
-    "visit",
-    "rank",
-    "days",
-    "site",
-    "scanner",
-)
+__all__ = [
+    "SCAN_COORDINATES",
+    "embed",
+    "embed_rows",
+    "embed_shard",
+    "embeddings_dataset",
+    "folder_hash",
+    "write_embeddings",
+]
 
 Progress = Callable[[int, int], None]
+# Options that change where and how fast, not what.
+_INCIDENTAL = ("workers", "threads", "piece", "batch_size", "accelerator")
+logger = logging.getLogger(__name__)
 
 
-def embed_rows(
-    encoder: ImageEncoder,
-    source: ScanSource,
-    rows: npt.NDArray[np.int64],
-    intensity: IntensityRule,
-    *,
-    batch_size: int = 32,
-    device: torch.device | str = "cpu",
-    progress: Progress | None = None,
-) -> npt.NDArray[np.float32]:
-    """Embed scans without augmentation, in evaluation mode; the encoder's mode is restored.
-
-    Args:
-        encoder: The encoder, on `device`.
-        source: The scans.
-        rows: Which, by row of the source.
-        intensity: The rule the encoder was trained with.
-        batch_size: Scans at a time.
-        device: Where the encoder is.
-        progress: Called with scans done and scans in all.
-
-    Returns:
-        `(n, E)`.
-    """
-    training = encoder.training
-    encoder.eval()
-    parts: list[npt.NDArray[np.float32]] = []
-    try:
-        with torch.inference_mode():
-            for start in range(0, len(rows), batch_size):
-                views = plain_views(source, rows[start : start + batch_size], intensity)
-                parts.append(encoder(views.to(device)).embedding.float().cpu().numpy())
-                if progress is not None:
-                    progress(min(start + batch_size, len(rows)), len(rows))
-    finally:
-        encoder.train(training)
-    return np.concatenate(parts)
-
-
-def folder_hash(folder: Path) -> str:
-    """Return the sha256 over the names and contents of a folder's files."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        digest.update(path.relative_to(folder).as_posix().encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def embeddings_dataset(
-    vectors: npt.NDArray[np.float32],
-    cohort: CohortLike,
-    split: SplitLike,
-    sequence: str,
-    *,
-    objective: str,
-    encoder_hash: str,
-) -> xr.Dataset:
-    """Label vectors as the schema of embeddings asks.
-
-    Args:
-        vectors: `(scan, feature)`, one row a scan of the sequence in the order of the cohort.
-        cohort: The cohort.
-        split: The split that the encoder was fitted with.
-        sequence: The sequence.
-        objective: What the encoder learnt from.
-        encoder_hash: What identifies the encoder.
-
-    Raises:
-        InputError: A value is not finite.
-    """
-    scans = cohort.scans(sequence).reset_index(drop=True)
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if len(bad):
-        raise InputError(
-            f"embedding: scan {scans['scan_id'][bad[0]]} has values that are not finite ({len(bad)} such "
-            "scans); finite ones are accepted; look at the run's doctor.json"
-        )
-    sets = scan_sets(scans, split)
-    coordinates: dict[str, Any] = {}
-    for name in SCAN_COORDINATES:
-        values = scans[name].to_numpy()
-        if values.dtype.kind not in "iuf":
-            values = values.astype(object)
-        coordinates[name] = ("scan", values)
-    coordinates["set"] = ("scan", sets["set"].to_numpy().astype(object))
-    coordinates["fold"] = ("scan", sets["fold"].to_numpy(np.int64))
-    coordinates["feature"] = ("feature", np.arange(vectors.shape[1]))
-    return xr.Dataset(
-        {"embedding": (("scan", "feature"), vectors.astype(np.float32))},
-        coords=coordinates,
-        attrs={
-            "schema": "spinmark/embeddings",
-            "version": 1,
-            "sequence": sequence,
-            "objective": objective,
-            "encoder_hash": encoder_hash,
-            "cohort_hash": cohort.hash,
-            "split_hash": split.hash,
-        },
+def _gather(member: Member, folder: Path) -> Vectors:
+    """Put the pieces of a member together, in the order of its rows."""
+    parts = []
+    for piece in member.pieces:
+        found = read_piece(folder, piece)
+        if found is None:
+            raise InputError(f"{folder}: piece {piece.name} has gone; run the same command again")
+        parts.append(found)
+    return Vectors(
+        np.concatenate([part.plain for part in parts]),
+        np.concatenate([part.views for part in parts]),
+        np.concatenate([part.bad for part in parts]),
     )
 
 
+def _one_space(plan: Plan, folder: Path, config: EmbedConfig) -> Embedded:
+    found = {fold: _gather(member, folder) for fold, member in plan.members.items()}
+    if plan.crossfit is None:
+        return Embedded(found[0], None)
+    return one_space(plan, found, config.align)
+
+
+def _dataset(plan: Plan, cohort: CohortLike, made: Embedded, config: EmbedConfig) -> xr.Dataset:
+    names = plan.scans["scan_id"].to_numpy().astype(str)
+    left_out = sorted(names[made.vectors.bad])
+    if left_out and (config.bad_scans == "refuse" or len(left_out) == len(names)):
+        raise InputError(
+            f"scan {left_out[0]}: {NOT_FINITE} ({len(left_out)} of {len(names)} scans); accepted are "
+            "numbers, or bad_scans: quarantine, which embeds the others"
+        )
+    rows = np.flatnonzero(~made.vectors.bad)
+    vectors = Vectors(made.vectors.plain[rows], made.vectors.views[rows], made.vectors.bad[rows])
+    dataset = embeddings_dataset(
+        vectors.plain,
+        cohort,
+        plan.split,
+        plan.sequence,
+        objective=plan.objective,
+        encoder_hash=plan.encoder_hash,
+        rows=rows,
+    )
+    # A command adds options of its own, such as paths, which are no part of this.
+    names_of = [f.name for f in fields(EmbedConfig) if f.name not in _INCIDENTAL]
+    told = {name: value for name, value in asdict(config).items() if name in names_of}
+    dataset = dataset.assign_attrs(uses=json.dumps(plan.uses))
+    dataset = dataset.assign_attrs(config=json.dumps(told | {"sequence": plan.sequence}))
+    if config.views.count:
+        dataset = with_uncertainty(dataset, vectors, average=config.views.average)
+    if made.report is not None:
+        dataset = with_crossfit(dataset, made.report)
+    if left_out:
+        logger.warning(
+            "%d scans are left out, such as %s: %s", len(left_out), left_out[0], NOT_FINITE
+        )
+        dataset = dataset.assign_attrs(quarantined=json.dumps(left_out))
+    return dataset
+
+
 def embed(
-    cohort: CohortLike, run: Path, config: EmbedConfig, *, progress: Progress | None = None
+    cohort: CohortLike,
+    run: Path,
+    config: EmbedConfig,
+    *,
+    pieces: Path | None = None,
+    progress: Progress | None = None,
 ) -> xr.Dataset:
     """Embed every scan of a sequence.
+
+    The embeddings of a cross-fitted run are those of the encoder that never saw the subject, in a space
+    that the encoders share.
 
     Args:
         cohort: The cohort.
         run: The run; `set` and `fold` come from the split it was fitted with.
-        config: Sequence, batch size and device.
+        config: Sequence, batches, device, windows and views.
+        pieces: A folder for work in progress: what is there already, from the same inputs, is not
+            computed again. None for one that is removed at the end.
         progress: Called with scans done and scans in all.
 
     Returns:
         A dataset by the schema of embeddings.
 
     Raises:
-        InputError: No such sequence, scans on another grid, or a subject that the run's split lacks.
+        InputError: A setting is out of its range, there is no such sequence, the scans are on a grid that
+            the encoder does not take, a subject has scans that the run's split lacks, or a scan gives no
+            finite embedding.
     """
-    from spinmark_data.splits import read_split
-    from spinmark_models.export import load_encoder
-
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    if config.batch_size < 1:
-        raise InputError(f"batch_size: {config.batch_size}; accepted are 1 and more")
-    check_accelerator("accelerator", config.accelerator)
-    encoder, spec = load_encoder(run / "encoder")
-    sequence = config.sequence or str(spec.extra["sequence"])
-    split: SplitLike = read_split(run)
-    source = ScanSource(cohort, sequence, None)
-    scan_sets(source.scans, split)  # before the work, not after it
-    if source.shape != encoder.input_shape:
-        raise InputError(
-            f"sequence {sequence}: its grid is {source.shape}; the encoder of {run} takes "
-            f"{encoder.input_shape}"
-        )
-    cuda = config.accelerator == "gpu" or (
-        config.accelerator == "auto" and torch.cuda.is_available()
-    )
-    device = torch.device("cuda" if cuda else "cpu")
-    vectors = embed_rows(
-        encoder.to(device),
-        source,
-        source.rows,
-        spec.intensity,
-        batch_size=config.batch_size,
-        device=device,
-        progress=progress,
-    )
-    return embeddings_dataset(
-        vectors,
-        cohort,
-        split,
-        sequence,
-        objective=str(spec.extra["objective"]),
-        encoder_hash=folder_hash(run / "encoder"),
-    )
+    plan = make_plan(cohort, run, config)
+    if pieces is None:
+        with tempfile.TemporaryDirectory(prefix="spinmark-") as folder:
+            return _embed(plan, cohort, config, Path(folder), progress)
+    return _embed(plan, cohort, config, pieces, progress)
 
 
-def write_embeddings(folder: Path, vectors: xr.Dataset) -> None:
-    """Write `embeddings.zarr` into a folder.
+def _embed(
+    plan: Plan, cohort: CohortLike, config: EmbedConfig, folder: Path, progress: Progress | None
+) -> xr.Dataset:
+    do_pieces(cohort, plan.sequence, config, plan.pieces, folder, progress=progress)
+    return _dataset(plan, cohort, _one_space(plan, folder, config), config)
+
+
+def embed_shard(
+    cohort: CohortLike,
+    run: Path,
+    config: EmbedConfig,
+    *,
+    pieces: Path,
+    shard: tuple[int, int],
+    progress: Progress | None = None,
+) -> int:
+    """Embed one share of the work, to be put together by `embed` with the same folder.
 
     Args:
-        folder: The folder, which exists.
-        vectors: A dataset by the schema of embeddings.
-    """
-    import warnings
+        cohort: The cohort.
+        run: The run.
+        config: As for `embed`.
+        pieces: The folder for work in progress, which all shares use.
+        shard: Which share, from 0 on, and how many there are.
+        progress: Called with scans done and scans in all of the share.
 
-    with warnings.catch_warnings():
-        # Zarr v3 has no final specification of variable-length strings yet; readers of both kinds agree.
-        warnings.filterwarnings("ignore", message=".*does not have a Zarr V3 specification.*")
-        vectors.to_zarr(folder / "embeddings.zarr", mode="w", consolidated=False, zarr_format=3)
+    Returns:
+        The number of scans of the share, counted once for each encoder.
+
+    Raises:
+        InputError: As for `embed`, or there is no such share.
+    """
+    number, count = shard
+    if not 0 <= number < count:
+        raise InputError(
+            f"shard: {number}/{count}; accepted are 0/{max(count, 1)} and on, below {count}"
+        )
+    plan = make_plan(cohort, run, config)
+    share = plan.pieces[number::count]
+    if share:
+        do_pieces(cohort, plan.sequence, config, share, pieces, progress=progress)
+    return sum(len(piece.rows) for piece in share)

@@ -191,7 +191,7 @@ def fit_run(
         extra={
             "sequence": source.sequence,
             "objective": objective,
-            "uses": list(module.objective.uses),
+            "uses": module.uses,
             "steps": steps,
             "seed": config.seed,
             "training_subjects": len(data.subjects),

@@ -68,6 +68,7 @@ class PretrainModule(LightningModule):
         self._how = how
         self._seed = seed
         self.recording = True
+        self.inherited: tuple[str, ...] = ()
         self.figures: dict[str, Tensor | float] = {}
         self._previous: Tensor | None = None
         self._before_step: list[Tensor] | None = None
@@ -76,6 +77,11 @@ class PretrainModule(LightningModule):
         if how.checkpoint_activations:
             recompute_blocks(encoder)
         self._embed: Callable[[Tensor], Tensor] | None = None
+
+    @property
+    def uses(self) -> list[str]:
+        """What the encoder learns from beside voxels, before this run or in it."""
+        return sorted({*self.inherited, *self.objective.uses})
 
     @property
     def exported(self) -> ImageEncoder:

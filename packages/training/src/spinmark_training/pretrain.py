@@ -17,6 +17,7 @@ from spinmark_training.objectives import build_objective
 from spinmark_training.side_information import SideInformation
 from spinmark_training.sources import CohortLike, ScanSource, SplitLike
 from spinmark_training.start import (
+    inherited_uses,
     is_weights_file,
     load_objective,
     refuse_stray_subjects,
@@ -56,12 +57,14 @@ def pretrain(
     if run is not None:
         refuse_stray_subjects("init_from", run, split)
     source = ScanSource(cohort, config.data.sequence, split, ("train",), config.data.cache_gb)
-    encoder, intensity = start_encoder(config, source, config.init_from)
+    encoder, intensity = start_encoder(config, source, config.init_from, out)
     torch.manual_seed(config.seed + 1)
     known = SideInformation(cohort, source)
     objective = build_objective(config.objective, config.projection, encoder, known)
     if run is not None:
         load_objective(objective, run)
     module = PretrainModule(encoder, objective, config.optim, config.trainer, config.seed)
+    if run is not None:
+        module.inherited = inherited_uses(run)
     name = config.objective.name if config.optim.steps or config.init_from else "untrained"
     return fit_run(module, cohort, split, source, intensity, config, out, name, progress)

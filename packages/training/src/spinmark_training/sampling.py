@@ -1,11 +1,15 @@
 """Which subjects, joints, visits and views make up each batch: a pure function of seed and place.
 
-An epoch is a permutation of the subjects, cut into batches of nearly equal size (so that the chance
-level of a contrastive loss hardly moves) and dealt to the ranks in equal counts, since uneven counts
-hang distributed training. Nothing is remembered but `Place`, so a run cut short resumes mid-epoch.
+An epoch is one permutation of the subjects, cut into batches that all processes share: each takes
+every W-th subject of a batch, in equal counts, since uneven ones hang distributed training. So a batch
+holds the same subjects however many processes there are, but for fewer than W that sit it out where
+W does not divide it. Nothing is remembered but `Place`, so a run cut short resumes mid-epoch, with
+another number of processes or workers, or another batch size, if need be.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import NamedTuple
 
 import numpy as np
@@ -18,10 +22,24 @@ _ORDER, _VISITS = 1, 2  # streams of random numbers that must not coincide
 
 
 class Place(NamedTuple):
-    """Where a run stands: batches `consumed` of `epoch`."""
+    """Where a run stands: subjects `consumed` of `epoch`, over all processes."""
 
     epoch: int
     consumed: int
+
+
+class Slot(NamedTuple):
+    """Where a batch stands in the order of subjects.
+
+    Attributes:
+        place: Where it starts.
+        size: Its subjects, over all processes.
+        after: Where the next one starts.
+    """
+
+    place: Place
+    size: int
+    after: Place
 
 
 def random_stream(*key: int) -> np.random.Generator:
@@ -38,6 +56,84 @@ def epoch_order(n: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
     return random_stream(seed, _ORDER, epoch).permutation(n)
 
 
+def next_size(left: int, batch: int) -> int:
+    """Return the size of the next batch of an epoch.
+
+    Batches are full but for the last, and the last two share what is left where the last would be less
+    than half full: few negatives, or statistics of few rows, make a step that does harm.
+
+    Args:
+        left: Subjects of the epoch that are left.
+        batch: Subjects in a full batch.
+    """
+    if left <= batch:
+        return left
+    return batch if 2 * left >= 3 * batch else -(-left // 2)
+
+
+def slots(n: int, batch: int, start: Place, world: int = 1) -> Iterator[Slot]:
+    """Go through the batches from a place on, without end.
+
+    Args:
+        n: Subjects.
+        batch: Subjects in a full batch, over all processes.
+        start: The place.
+        world: The number of processes. A rest of fewer subjects than these, or of a single one, who has
+            no negatives, sits the epoch out.
+    """
+    least = max(2, world)
+    epoch, consumed = start
+    while True:
+        left = n - consumed
+        size = next_size(left, batch)
+        last = left - size < least
+        after = Place(epoch + 1, 0) if last else Place(epoch, consumed + size)
+        if size >= least:
+            yield Slot(Place(epoch, consumed), size, after)
+        epoch, consumed = after
+
+
+def check_batch(n: int, batch: int, world: int = 1) -> None:
+    """Check that batches can be made.
+
+    Args:
+        n: Training subjects.
+        batch: Subjects in a full batch, over all processes.
+        world: The number of processes.
+
+    Raises:
+        InputError: There are not enough subjects, or a batch holds nobody to be told apart.
+    """
+    if batch < 2 or batch > n:
+        raise InputError(
+            f"data.subjects_per_batch: {batch}; accepted are 2, below which nothing can be contrasted, to "
+            f"{n}, the number of training subjects"
+        )
+    if batch < world:
+        raise InputError(
+            f"data.subjects_per_batch: {batch} over {world} processes; each process needs at least one "
+            f"subject a batch: accepted are {world} to {n}, or fewer processes"
+        )
+
+
+def slot_subjects(
+    slot: Slot, n: int, *, seed: int, rank: int = 0, world: int = 1
+) -> npt.NDArray[np.int64]:
+    """Return the subjects of a batch on one process.
+
+    Args:
+        slot: Where the batch stands.
+        n: Subjects.
+        seed: The run's seed.
+        rank: The process that asks.
+        world: The number of processes; up to `world - 1` subjects sit a batch out.
+    """
+    epoch, consumed = slot.place
+    each = slot.size // world
+    chosen = epoch_order(n, seed, epoch)[consumed : consumed + each * world]
+    return chosen[rank::world]
+
+
 def epoch_batches(
     n: int, batch: int, *, seed: int, epoch: int, rank: int = 0, world: int = 1
 ) -> list[npt.NDArray[np.int64]]:
@@ -45,42 +141,40 @@ def epoch_batches(
 
     Args:
         n: Subjects.
-        batch: Subjects in a batch over all ranks, at most.
+        batch: Subjects in a full batch over all processes.
         seed: The run's seed.
         epoch: The epoch.
         rank: The process that asks.
-        world: The number of processes; up to `world - 1` subjects sit a whole epoch out.
+        world: The number of processes.
 
     Returns:
-        The batches of this rank; on one process they hold every subject once.
+        The batches of this process.
 
     Raises:
-        InputError: Fewer subjects than ranks, or a batch smaller than the ranks.
+        InputError: There are not enough subjects for a batch, or for each process.
     """
-    if n < world or batch < world:
-        raise InputError(
-            f"data.subjects_per_batch: {batch} over {world} processes with {n} training subjects; "
-            "each process needs at least one subject a batch"
-        )
-    each = n // world
-    mine = epoch_order(n, seed, epoch)[: each * world][rank::world]
-    count = -(-each // (batch // world))
-    return np.array_split(mine, count)
+    check_batch(n, batch, world)
+    found = takewhile(lambda s: s.place.epoch == epoch, slots(n, batch, Place(epoch, 0), world))
+    return [slot_subjects(slot, n, seed=seed, rank=rank, world=world) for slot in found]
 
 
 @dataclass(frozen=True)
 class Draw:
-    """The scans of a batch, one entry a joint.
+    """The scans of a batch, one entry a joint, or one a visit where several of a joint are asked for.
 
     Attributes:
         first: Row of the scan behind the first view.
         second: Row of the scan behind the second view, of the same joint.
         subject: Number of the subject, for telling negatives apart.
+        joint: Number of the joint.
+        ordinal: Which of the joint's entries this is, from 0.
     """
 
     first: npt.NDArray[np.int64]
     second: npt.NDArray[np.int64]
     subject: npt.NDArray[np.int64]
+    joint: npt.NDArray[np.int64]
+    ordinal: npt.NDArray[np.int64]
 
 
 class SubjectSampler:
@@ -91,11 +185,23 @@ class SubjectSampler:
             (rank above 0) are left out.
         cross_visit: Chance that the second view is from another visit of the joint.
         seed: The run's seed.
+        visits_per_joint: Visits of a joint that a batch holds, as many as there are at most; each is an
+            entry of its own with the joint's number: positives for losses that take labels.
+
+    Raises:
+        InputError: A setting is out of its range.
     """
 
-    def __init__(self, scans: pd.DataFrame, *, cross_visit: float, seed: int) -> None:
+    def __init__(
+        self, scans: pd.DataFrame, *, cross_visit: float, seed: int, visits_per_joint: int = 1
+    ) -> None:
         if not 0 <= cross_visit <= 1:
             raise InputError(f"data.cross_visit: {cross_visit}; accepted are values in [0, 1]")
+        if visits_per_joint < 1:
+            raise InputError(
+                f"data.visits_per_joint: {visits_per_joint}; accepted are 1, one visit of a joint in a "
+                "batch, and more"
+            )
         frame = scans.reset_index(drop=True)
         frame = frame[frame["rank"] == 0]
         self.subjects: list[str] = sorted(frame["subject_id"].unique())
@@ -104,8 +210,13 @@ class SubjectSampler:
             for joint, group in frame.index.to_series().groupby(frame["joint_id"])
         }
         owners = frame.groupby("subject_id")["joint_id"].unique()
-        self._joints = [[rows[j] for j in sorted(owners[s])] for s in self.subjects]
+        self.joints: list[str] = [j for s in self.subjects for j in sorted(owners[s])]
+        number = {joint: i for i, joint in enumerate(self.joints)}
+        self._joints = [
+            [(number[j], rows[j]) for j in sorted(owners[subject])] for subject in self.subjects
+        ]
         self._cross_visit = cross_visit
+        self._visits = visits_per_joint
         self._seed = seed
 
     def __len__(self) -> int:
@@ -119,17 +230,30 @@ class SubjectSampler:
             chosen: Numbers of subjects.
             epoch: The epoch.
         """
-        first, second, subject = [], [], []
-        for number in chosen:
-            random = random_stream(self._seed, _VISITS, epoch, int(number))
-            for rows in self._joints[int(number)]:
-                one = int(random.integers(len(rows)))
-                other = one
-                if len(rows) > 1 and random.random() < self._cross_visit:
-                    other = (one + 1 + int(random.integers(len(rows) - 1))) % len(rows)
-                first.append(rows[one])
-                second.append(rows[other])
-                subject.append(number)
-        return Draw(
-            np.asarray(first, np.int64), np.asarray(second, np.int64), np.asarray(subject, np.int64)
-        )
+        entries = [
+            (rows[one], rows[other], number, joint, ordinal)
+            for number in chosen.tolist()
+            for joint, rows, pairs in self._visits_of(number, epoch)
+            for ordinal, (one, other) in enumerate(pairs)
+        ]
+        table = np.array(entries, np.int64).reshape(-1, 5)
+        return Draw(*(np.ascontiguousarray(column) for column in table.T))
+
+    def _visits_of(
+        self, subject: int, epoch: int
+    ) -> Iterator[tuple[int, npt.NDArray[np.int64], list[tuple[int, int]]]]:
+        """Each joint of a subject, its scans, and which of them the views of each entry are of."""
+        random = random_stream(self._seed, _VISITS, epoch, subject)
+        for joint, rows in self._joints[subject]:
+            one = int(random.integers(len(rows)))
+            pairs = [(one, self._other(one, len(rows), random))]
+            if self._visits > 1:
+                rest = [i for i in random.permutation(len(rows)).tolist() if i != one]
+                pairs += [(i, self._other(i, len(rows), random)) for i in rest[: self._visits - 1]]
+            yield joint, rows, pairs
+
+    def _other(self, one: int, count: int, random: np.random.Generator) -> int:
+        """The visit of the second view."""
+        if count > 1 and random.random() < self._cross_visit:
+            return (one + 1 + int(random.integers(count - 1))) % count
+        return one

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import torch
+from torch import Tensor
 
 from spinmark_models.config import IntensityRule
 from spinmark_models.intensity import intensity_window
@@ -38,6 +40,19 @@ class CohortLike(Protocol):
     def read(self, sequence: str, indices: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """Stored integers `(n, z, y, x)`."""
 
+    def crop(
+        self,
+        sequence: str,
+        index: int,
+        start: Sequence[int],
+        size: Sequence[int],
+        out: npt.NDArray[Any] | None = None,
+    ) -> npt.NDArray[Any]:
+        """Stored integers of a box of one scan."""
+
+    def chunks(self, sequence: str) -> tuple[int, ...]:
+        """Voxels along each axis of what is decoded at a time."""
+
     def table(self, name: str) -> pd.DataFrame:
         """A table of the cohort."""
 
@@ -64,8 +79,6 @@ def check_accelerator(field: str, name: str) -> None:
     Raises:
         InputError: A GPU is asked for and there is none.
     """
-    import torch
-
     if name == "gpu" and not torch.cuda.is_available():
         raise InputError(f"{field}: 'gpu'; this machine has none, use 'cpu' or 'auto'")
 
@@ -99,6 +112,9 @@ def scan_sets(scans: pd.DataFrame, split: SplitLike) -> pd.DataFrame:
 
 class ScanSource:
     """Volumes of one sequence, of the sets that may be looked at and no other.
+
+    It can be sent to worker processes, each of which reads the store for itself; the volumes in memory
+    stay behind.
 
     Args:
         cohort: The cohort.
@@ -140,18 +156,39 @@ class ScanSource:
                 "sequences with three (z, y, x)"
             )
         self.shape: tuple[int, int, int] = (first.shape[1], first.shape[2], first.shape[3])
+        self._dtype = first.dtype
         spacing = cohort.manifest["sequences"][sequence]["spacing_mm"]
         self.spacing_mm: tuple[float, float, float] = (
             float(spacing[0]),
             float(spacing[1]),
             float(spacing[2]),
         )
-        self._windows: dict[tuple[Any, ...], dict[int, tuple[float, float]]] = {}
+        self._scale = self.scans["scale"].to_numpy(np.float32)
+        self._offset = self.scans["offset"].to_numpy(np.float32)
+        self._windows: dict[tuple[Any, ...], Tensor] = {}
         self._cache: npt.NDArray[Any] | None = None
         self._position = np.full(len(self.scans), -1)
         if first.nbytes * len(self.rows) <= cache_gb * 1e9:
             self._cache = cohort.read(sequence, self.rows)
             self._position[self.rows] = np.arange(len(self.rows))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cache": None}
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the volumes are kept in memory."""
+        return self._cache is not None
+
+    @property
+    def chunk(self) -> tuple[int, int, int]:
+        """Grid (z, y, x) of the store's chunks, which are decoded whole."""
+        chunk = self._cohort.chunks(self.sequence)
+        return (chunk[0], chunk[1], chunk[2])
+
+    def _check(self, rows: npt.NDArray[np.int64]) -> None:
+        if not self._allowed[rows].all():
+            raise PermissionError("a scan outside the allowed sets was asked for")
 
     def stored(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """Return stored integers `(n, z, y, x)`.
@@ -159,36 +196,103 @@ class ScanSource:
         Raises:
             PermissionError: A row belongs to a set that this source may not read: a defect.
         """
-        if not self._allowed[rows].all():
-            raise PermissionError("a scan outside the allowed sets was asked for")
+        self._check(rows)
         if self._cache is not None:
             kept: npt.NDArray[Any] = self._cache[self._position[rows]]
             return kept
         return self._cohort.read(self.sequence, rows)
 
+    def boxes(
+        self,
+        rows: npt.NDArray[np.int64],
+        starts: npt.NDArray[np.int64],
+        size: tuple[int, int, int],
+    ) -> npt.NDArray[Any]:
+        """Return one box a scan, as stored: `(n, *size)`, reading no more chunks than it meets.
+
+        Args:
+            rows: The scans, by row.
+            starts: First voxel (z, y, x) of each box, `(n, 3)`.
+            size: Voxels along each axis; the boxes lie within the volumes.
+
+        Raises:
+            PermissionError: A row belongs to a set that this source may not read: a defect.
+        """
+        self._check(rows)
+        if size == self.shape:
+            return self.stored(rows)
+        out: npt.NDArray[Any] = np.empty((len(rows), *size), self._dtype)
+        for box, row, start in zip(out, rows.tolist(), starts.tolist(), strict=True):
+            if self._cache is None:
+                self._cohort.crop(self.sequence, row, start, size, out=box)
+            else:
+                z, y, x = (slice(a, a + n) for a, n in zip(start, size, strict=True))
+                box[...] = self._cache[self._position[row], z, y, x]
+        return out
+
+    def check_finite(self) -> None:
+        """Check that stored integers can be turned into values, for every scan that may be read.
+
+        Raises:
+            InputError: A scale or an offset is no number, or a scale is 0; the message names the scan.
+        """
+        scale, offset = self._scale[self.rows], self._offset[self.rows]
+        bad = self.rows[~(np.isfinite(scale) & np.isfinite(offset) & (scale != 0))]
+        if len(bad):
+            row = int(bad[0])
+            raise InputError(
+                f"scan {self.scans['scan_id'][row]} of {self.sequence} has scale {self._scale[row]} and "
+                f"offset {self._offset[row]} ({len(bad)} such scans); accepted are finite numbers, the "
+                "scale not 0; leave the scan out or ingest it again"
+            )
+
     def scale_offset(
         self, rows: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Return `scale` and `offset`, `(n,)` each: value = stored * scale + offset."""
-        chosen = self.scans.iloc[rows]
-        return (
-            chosen["scale"].to_numpy(np.float32),
-            chosen["offset"].to_numpy(np.float32),
-        )
+        return self._scale[rows], self._offset[rows]
+
+    def share_windows(self, rule: IntensityRule) -> None:
+        """Let worker processes find the percentiles of a scan once between them.
+
+        Args:
+            rule: The rule that they will use.
+        """
+        self._known(rule).share_memory_()  # type: ignore[no-untyped-call]
+
+    def _known(self, rule: IntensityRule) -> Tensor:
+        """The bounds found so far, `(scans, 2)`; NaN for the others."""
+        empty = torch.full((len(self.scans), 2), torch.nan)
+        return self._windows.setdefault(astuple(rule), empty)
 
     def unit_scale(
         self, rows: npt.NDArray[np.int64], rule: IntensityRule
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Return factors `(n,)` and shifts `(n,)` from stored integers to the rule's [0, 1].
 
-        The percentiles behind them are found once a scan.
+        The percentiles behind them are found once a scan, from the whole of it.
+
+        Raises:
+            PermissionError: A row belongs to a set that this source may not read: a defect.
+            InputError: A scan has voxels that are no numbers.
         """
         scale, offset = self.scale_offset(rows)
-        known = self._windows.setdefault(astuple(rule), {})
-        new = np.array([row for row in dict.fromkeys(rows.tolist()) if row not in known], np.int64)
-        if len(new):
-            new_scale, new_offset = self.scale_offset(new)
-            for row, volume, a, b in zip(new, self.stored(new), new_scale, new_offset, strict=True):
-                known[int(row)] = intensity_window(volume * a + b, rule)
-        low, high = np.array([known[row] for row in rows.tolist()], np.float32).T
+        known = self._known(rule).numpy()
+        for row in dict.fromkeys(rows[np.isnan(known[rows]).any(axis=1)].tolist()):
+            known[row] = self._window(row, rule)
+        low, high = known[rows].T
         return scale / (high - low), (offset - low) / (high - low)
+
+    def _window(self, row: int, rule: IntensityRule) -> tuple[float, float]:
+        volume = self.stored(np.array([row]))[0]
+        if volume.dtype.kind == "f" and not np.isfinite(volume).all():
+            raise InputError(
+                f"scan {self.scans['scan_id'][row]} of {self.sequence} has voxels that are no numbers; "
+                "accepted are finite ones; leave the scan out"
+            )
+        scale, offset = float(self._scale[row]), float(self._offset[row])
+        if offset == 0 and scale > 0:
+            # Percentiles commute with it, which saves a copy of the volume in floating point.
+            low, high = intensity_window(volume, rule)
+            return (low * scale, high * scale) if (low, high) != (0, 1) else (low, high)
+        return intensity_window(volume * self._scale[row] + self._offset[row], rule)

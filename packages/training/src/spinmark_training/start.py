@@ -18,6 +18,7 @@ from spinmark_models.export import load_encoder
 from spinmark_training.checkpoints import newest_weights
 from spinmark_training.config import RunConfig
 from spinmark_training.errors import InputError
+from spinmark_training.launch.processes import this_process
 from spinmark_training.objectives import Objective
 from spinmark_training.record import write_atomically
 from spinmark_training.sources import ScanSource, SplitLike
@@ -50,7 +51,7 @@ def start_encoder(
         if origin is not None:
             report = load_foreign(encoder, origin)
             logger.info("%s", report)
-            if out is not None:
+            if out is not None and this_process(config.trainer).is_main:
                 write_report(report, out)
         return encoder, config.intensity
     encoder, spec = load_encoder(origin / "encoder")
@@ -105,6 +106,16 @@ def load_objective(objective: Objective, run: Path) -> None:
     found = newest_weights(run / "checkpoints", "objective.")
     if found is not None and _shapes(found) == _shapes(objective.state_dict()):
         objective.load_state_dict(found)
+
+
+def inherited_uses(run: Path) -> tuple[str, ...]:
+    """Return what the encoder of a run had learnt from beside voxels.
+
+    Args:
+        run: The run.
+    """
+    page = json.loads((run / "encoder" / "encoder.json").read_text())
+    return tuple(map(str, page["extra"].get("uses", ())))
 
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:

@@ -4,6 +4,7 @@ No function here takes an outcome: labels are fixed, and hashed, before anyone a
 foretell.
 """
 
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -111,6 +112,16 @@ def _verdict(k: int, p: float, valleys: list[dict[str, float | int]]) -> tuple[s
     return "continuum", [*reasons, "structure without valleys: the borders are by convention"]
 
 
+def _refuse_outcomes(ds: xr.Dataset) -> None:
+    """Refuse embeddings whose encoder was taught what becomes of people."""
+    seen = [name for name in json.loads(ds.attrs.get("uses", "[]")) if name.startswith("outcome:")]
+    if seen:
+        raise InputError(
+            f"embeddings: their encoder learnt from {seen[0]}, and phenotypes that know an outcome foretell "
+            "it by construction; accepted are encoders that learnt from none"
+        )
+
+
 def discover(
     embeddings: xr.Dataset, config: DiscoverConfig, *, progress: Progress | None = None
 ) -> Phenotypes:
@@ -130,6 +141,7 @@ def discover(
     """
     ks = _check_config(config)
     ds = check_embeddings(embeddings)
+    _refuse_outcomes(ds)
     scans = scan_frame(ds)
     x = np.asarray(ds["embedding"].values, dtype=np.float64)
     used = _used(scans, config.visits)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -149,6 +149,36 @@ def prognose(
         InputError: In one line for outcomes, designs or a split that cannot be used.
     """
     config = config or PrognoseConfig()
+    found = predict_held_out(outcomes, designs, sets, config, known_at, progress=progress)
+    metrics = score(found.test, found.population, found.prognosis, config)
+    return replace(found.prognosis, metrics=metrics)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """Predictions of fitted models, and the test joints that they have yet to be scored on.
+
+    Args:
+        prognosis: All but the scores.
+        test: The outcomes of the test joints.
+        population: Incidence among the fitted joints, the same for all: `(test joint, time)`.
+    """
+
+    prognosis: Prognosis
+    test: SurvivalData
+    population: Floats
+
+
+def predict_held_out(
+    outcomes: pd.DataFrame,
+    designs: dict[str, pd.DataFrame],
+    sets: pd.Series,
+    config: PrognoseConfig,
+    known_at: pd.Series | None = None,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> HeldOut:
+    """Fit every design and predict, without scores; see `prognose`."""
     sets = _subject_sets(sets)
     if "endpoint" in outcomes.columns:
         chosen = outcomes[outcomes["endpoint"] == config.endpoint]
@@ -265,24 +295,37 @@ def prognose(
     test = SurvivalData.from_outcomes(
         outcomes, empty, test_subjects, known_at=known_at, require_events=False
     )
-    metrics = _score(test, fit_data, risk, mean, config)
-    return Prognosis(
-        cif=cif,
-        metrics=metrics,
-        posteriors=posteriors,
-        diagnostics=diagnostics,
-        risk=risk,
-        mean=mean,
+    at, population = aalen_johansen(fit_data.time, fit_data.cause)
+    everyone = population[np.searchsorted(at, times, side="right") - 1]
+    return HeldOut(
+        prognosis=Prognosis(
+            cif=cif,
+            metrics=pd.DataFrame(columns=list(METRICS)),
+            posteriors=posteriors,
+            diagnostics=diagnostics,
+            risk=risk,
+            mean=mean,
+        ),
+        test=test,
+        population=np.tile(everyone, (len(test.ids), 1)),
     )
 
 
-def _score(
-    test: SurvivalData,
-    fit: SurvivalData,
-    risk: pd.DataFrame,
-    mean: xr.DataArray,
-    config: PrognoseConfig,
+def score(
+    test: SurvivalData, population: Floats, predicted: Prognosis, config: PrognoseConfig
 ) -> pd.DataFrame:
+    """Score predictions on joints that the models were not fitted on.
+
+    Args:
+        test: The outcomes of these joints.
+        population: The same risk for all, which a prediction has to beat: `(test joint, time)`.
+        predicted: Risk and mean incidence of at least these joints.
+        config: Horizons, reference and bootstrap.
+
+    Returns:
+        Tidy rows, see `METRICS`.
+    """
+    risk, mean = predicted.risk, predicted.mean
     rows: list[tuple[str, str, float, float, float, float, int, int]] = []
     time, event, cause, ids = test.time, test.event, test.cause, test.subject_ids
     seed, draws, level = config.sampler.seed, config.bootstrap, config.level
@@ -304,30 +347,27 @@ def _score(
             add(f"c_index_gain_over_{reference}", name, float("nan"), gain, int(event.sum()))
     grid = mean["time"].to_numpy() / DAYS_PER_YEAR
     predictions = {m: mean.sel(model=m, joint=test.ids).to_numpy() for m in names}
-    at, population = aalen_johansen(fit.time, fit.cause)
-    everyone = population[np.searchsorted(at, grid, side="right") - 1]
-    # The same risk for all: what a prediction has to beat.
-    predictions["population"] = np.tile(everyone, (len(time), 1))
-    for name, predicted in predictions.items():
+    predictions["population"] = population
+    for name, risks in predictions.items():
         for horizon in config.horizons_years:
-            column = predicted[:, int(np.searchsorted(grid, horizon))]
+            column = risks[:, int(np.searchsorted(grid, horizon))]
 
             def brier(i: np.ndarray, p: Floats = column, h: float = horizon) -> float:
                 return ipcw_brier(time[i], cause[i], p[i], h)
 
-            score = subject_bootstrap(brier, ids, draws=draws, seed=seed, level=level)
+            at = subject_bootstrap(brier, ids, draws=draws, seed=seed, level=level)
             n_events = int((event & (time <= horizon)).sum())
-            add("brier", name, horizon * DAYS_PER_YEAR, score, n_events)
+            add("brier", name, horizon * DAYS_PER_YEAR, at, n_events)
 
-        def integrated(i: np.ndarray, p: Floats = predicted) -> float:
+        def integrated(i: np.ndarray, p: Floats = risks) -> float:
             return integrated_brier(time[i], cause[i], p[i], grid)
 
-        score = subject_bootstrap(integrated, ids, draws=draws, seed=seed, level=level)
+        whole = subject_bootstrap(integrated, ids, draws=draws, seed=seed, level=level)
         add(
             "integrated_brier",
             name,
             last * DAYS_PER_YEAR,
-            score,
+            whole,
             int((event & (time <= last)).sum()),
         )
     return pd.DataFrame(rows, columns=list(METRICS))

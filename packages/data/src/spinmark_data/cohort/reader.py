@@ -277,6 +277,19 @@ class Cohort:
         array.read(int(index), tuple(start), out)
         return out
 
+    def chunks(self, sequence: str) -> tuple[int, ...]:
+        """Voxels along each axis but the scan of what is read and decoded at a time.
+
+        A `crop` that starts on multiples of them meets the fewest.
+
+        Raises:
+            InputError: The cohort has no such sequence.
+        """
+        self._check(sequence)
+        with named(f"{self.folder.url}: opening '{sequence}'", ADVICE):
+            array: Any = zarr.open_array(self.store(), path=f"{sequence}/volume", mode="r")
+            return tuple(int(n) for n in array.chunks[1:])
+
     def table(self, name: str) -> pd.DataFrame:
         """A table of the schema.
 

@@ -79,7 +79,7 @@ class EmbedConfig:
     accelerator: Literal["cpu", "gpu", "auto"] = "cpu"
     threads: int | None = None
     workers: int = 1
-    piece: int = 256
+    piece: int = 64
     windows: WindowConfig = field(default_factory=WindowConfig)
     views: ViewsConfig = field(default_factory=ViewsConfig)
     align: AlignConfig = field(default_factory=AlignConfig)

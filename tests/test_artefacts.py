@@ -112,6 +112,27 @@ def test_a_resumable_stage_finds_what_it_left_if_nothing_else_changed(tmp_path: 
     assert seen == [True, False]
 
 
+def test_checkpoints_of_another_run_are_not_thrown_away(tmp_path: Path) -> None:
+    def cut_short(folder: Path) -> None:
+        (folder / "checkpoints" / "step-00000050").mkdir(parents=True)
+        raise KeyError("stop")
+
+    with pytest.raises(KeyError):
+        artefacts.make(tmp_path / "a", "run", cut_short, config=Config(), resumable=True)
+    with pytest.raises(
+        InputError, match=r"\.a\.partial: holds a run that was cut short, with other"
+    ):
+        artefacts.make(tmp_path / "a", "run", cut_short, config=Config(seed=1), resumable=True)
+    assert (tmp_path / ".a.partial" / "checkpoints" / "step-00000050").is_dir()
+    with pytest.raises(KeyError):
+        artefacts.make(tmp_path / "a", "run", cut_short_again, config=Config(), resumable=True)
+
+
+def cut_short_again(folder: Path) -> None:
+    assert (folder / "checkpoints" / "step-00000050").is_dir()
+    raise KeyError("stop")
+
+
 @pytest.mark.multiproc
 def test_two_writers_of_one_target_one_is_refused_and_a_killed_one_frees_it(tmp_path: Path) -> None:
     code = (

@@ -319,6 +319,11 @@ def _prepare(partial: Path, fingerprint: str, resumable: bool) -> None:
     mark = partial / MARK
     same = mark.is_file() and mark.read_text() == fingerprint
     if partial.exists() and not (resumable and same):
+        if any(partial.glob("**/checkpoints/step-*")):
+            raise InputError(
+                f"{partial}: holds a run that was cut short, with other options or inputs than these; use "
+                "the same ones to go on with it, or remove that folder to begin anew"
+            )
         for child in partial.iterdir():
             # Finished pieces of a resumable piece of work are checked one by one by whoever resumes.
             if resumable and child.name.startswith(STAGING):

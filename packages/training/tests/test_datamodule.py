@@ -141,11 +141,37 @@ def test_processes_share_a_batch_view_by_view(world: World, world_size: int) -> 
         data = data_of(world, subjects_per_batch=8, processes=(rank, world_size))
         (share,) = first_batches(data, 1)
         assert share.after == whole.after
-        assert len(share) == 2 * (8 // world_size)
+        assert len(share) == 16 // world_size
         where = [whole.joint.tolist().index(joint) for joint in share.joint.tolist()]
         assert torch.equal(views_of(share), views[:, where])
         seen += where
-    assert len(set(seen)) == len(seen) == 2 * (8 // world_size * world_size)
+    assert len(set(seen)) == len(seen) == 16 // world_size * world_size
+
+
+def test_processes_have_equally_many_rows_where_some_people_have_one_joint(
+    world: World,
+) -> None:
+    cohort, split = world
+    frame = cohort.scans("TINY")
+    one_sided = (frame["subject_id"].isin(["s00", "s04", "s05"])) & (frame["laterality"] == "L")
+    source = ScanSource(cohort, "TINY", split, ("train",), 1.0)
+    source.rows = source.rows[~one_sided.to_numpy()[source.rows]]
+    shares = []
+    for rank in (0, 1):
+        data = SubjectDataModule(
+            source,
+            subjects_per_batch=5,
+            cross_visit=0.5,
+            augment=AugmentConfig(),
+            intensity=IntensityRule(),
+            seed=0,
+            processes=(rank, 2),
+        )
+        shares.append(first_batches(data, 6))
+    for mine, other in zip(*shares, strict=True):
+        assert len(mine) == len(other) > 0
+        assert not set(mine.joint.tolist()) & set(other.joint.tolist())
+        assert mine.after == other.after
 
 
 def test_a_view_does_not_depend_on_its_companions(world: World) -> None:

@@ -107,7 +107,11 @@ class SubjectDataModule(LightningDataModule):
         source.check_finite()
         scans = source.scans.iloc[source.rows]
         self._sampler = SubjectSampler(
-            scans, cross_visit=cross_visit, seed=seed, visits_per_joint=visits_per_joint
+            scans.iloc[: source.main],
+            cross_visit=cross_visit,
+            seed=seed,
+            visits_per_joint=visits_per_joint,
+            further=scans.iloc[source.main :],
         )
         check_batch(len(self._sampler), subjects_per_batch)
         # Of a whole volume there is nothing to align.
@@ -191,8 +195,8 @@ class SubjectDataModule(LightningDataModule):
         n = len(self._sampler)
         check_batch(n, self._size, world)
         for slot in slots(n, self._size, self.place, world):
-            chosen = slot_subjects(slot, n, seed=self._seed, rank=rank, world=world)
-            draw = self._sampler.draw(chosen, slot.place.epoch)
+            chosen = slot_subjects(slot, n, seed=self._seed)
+            draw = self._sampler.draw(chosen, slot.place.epoch).share(rank, world)
             rows = self._source.rows
             job = Job(
                 epoch=slot.place.epoch,

@@ -8,7 +8,7 @@ another number of processes or workers, or another batch size, if need be.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import takewhile
 from typing import NamedTuple
 
@@ -17,8 +17,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from spinmark_training.errors import InputError
+from spinmark_training.feed.keys import hashes, uniforms
+from spinmark_training.sequences import further_at
 
-_ORDER, _VISITS = 1, 2  # streams of random numbers that must not coincide
+_ORDER, _VISITS, _SEQUENCES = 1, 2, 8  # streams of random numbers that must not coincide
 
 
 class Place(NamedTuple):
@@ -164,7 +166,8 @@ class Draw:
 
     Attributes:
         first: Row of the scan behind the first view.
-        second: Row of the scan behind the second view, of the same joint.
+        second: Row of the scan behind the second view, of the same joint; of a further sequence where
+            the visit has such.
         subject: Number of the subject, for telling negatives apart.
         joint: Number of the joint.
         ordinal: Which of the joint's entries this is, from 0.
@@ -175,6 +178,20 @@ class Draw:
     subject: npt.NDArray[np.int64]
     joint: npt.NDArray[np.int64]
     ordinal: npt.NDArray[np.int64]
+
+    def share(self, rank: int, world: int) -> "Draw":
+        """Return the entries of one process: equally many for each, in the order of the batch.
+
+        Subjects have one joint or two, so that equal numbers of subjects would be unequal numbers of
+        rows, and processes that exchange rows would wait for one another for ever.
+
+        Args:
+            rank: The process.
+            world: The number of processes; up to `world - 1` entries sit the batch out.
+        """
+        each = len(self.first) // world
+        mine = slice(rank * each, (rank + 1) * each)
+        return Draw(*(getattr(self, field.name)[mine] for field in fields(self)))
 
 
 class SubjectSampler:
@@ -187,13 +204,21 @@ class SubjectSampler:
         seed: The run's seed.
         visits_per_joint: Visits of a joint that a batch holds, as many as there are at most; each is an
             entry of its own with the joint's number: positives for losses that take labels.
+        further: Scans of further sequences, with the same columns and `visit`; their row numbers go on behind
+            those of `scans`. Where the visit of a second view has such, the view is of one of them.
 
     Raises:
         InputError: A setting is out of its range.
     """
 
     def __init__(
-        self, scans: pd.DataFrame, *, cross_visit: float, seed: int, visits_per_joint: int = 1
+        self,
+        scans: pd.DataFrame,
+        *,
+        cross_visit: float,
+        seed: int,
+        visits_per_joint: int = 1,
+        further: pd.DataFrame | None = None,
     ) -> None:
         if not 0 <= cross_visit <= 1:
             raise InputError(f"data.cross_visit: {cross_visit}; accepted are values in [0, 1]")
@@ -218,6 +243,10 @@ class SubjectSampler:
         self._cross_visit = cross_visit
         self._visits = visits_per_joint
         self._seed = seed
+        self._further: dict[int, npt.NDArray[np.int64]] = {}
+        if further is not None and len(further):
+            found = further_at(scans, further)
+            self._further = {row: len(scans) + others for row, others in found.items()}
 
     def __len__(self) -> int:
         """Return the number of subjects."""
@@ -237,7 +266,26 @@ class SubjectSampler:
             for ordinal, (one, other) in enumerate(pairs)
         ]
         table = np.array(entries, np.int64).reshape(-1, 5)
+        if self._further:
+            table[:, 1] = self._across(*table[:, [1, 3, 4]].T, epoch)
         return Draw(*(np.ascontiguousarray(column) for column in table.T))
+
+    def _across(
+        self,
+        second: npt.NDArray[np.int64],
+        joint: npt.NDArray[np.int64],
+        ordinal: npt.NDArray[np.int64],
+        epoch: int,
+    ) -> list[int]:
+        """The rows of second views, of a further sequence where there is one: all alike as likely."""
+        numbers = uniforms(hashes((self._seed, _SEQUENCES, epoch), joint, ordinal), 1)[:, 0]
+        found = []
+        for row, number in zip(second.tolist(), numbers.tolist(), strict=True):
+            others = self._further.get(row)
+            if others is not None:
+                row = int(others[min(int(number * len(others)), len(others) - 1)])
+            found.append(row)
+        return found
 
     def _visits_of(
         self, subject: int, epoch: int

@@ -27,7 +27,7 @@ import pandas as pd
 
 SEQUENCE = "SAG_3D_DESS"
 SHAPE = (16, 32, 32)
-SMALL, LARGE = 256, 4096
+SIZES = (256, 4096)
 
 
 def make_cohort(folder: Path, joints: int) -> None:
@@ -72,13 +72,14 @@ def config_of(joints: int, micro: int | None, threads: int) -> Any:
     )
 
 
-def gradients(folder: Path, micro: int | None, threads: int) -> Any:
+def gradients(folder: Path, joints: int, micro: int | None, threads: int) -> Any:
     """The gradient of the first batch's loss, all weights in one vector."""
     import torch
 
     from spinmark_data.cohort.reader import Cohort
     from spinmark_data.splits import read_split
-    from spinmark_training import engine, module
+    from spinmark_training import module
+    from spinmark_training.pretrain import pretrain
 
     kept: list[Any] = []
 
@@ -92,13 +93,10 @@ def gradients(folder: Path, micro: int | None, threads: int) -> Any:
 
     original = module.PretrainModule.on_before_optimizer_step
     module.PretrainModule.on_before_optimizer_step = keep  # type: ignore[method-assign]
-    assert engine
-    from spinmark_training.pretrain import pretrain
-
     cohort, split = Cohort.open(folder / "cohort"), read_split(folder / "split")
     try:
         with tempfile.TemporaryDirectory() as out:
-            pretrain(cohort, split, config_of(SMALL, micro, threads), Path(out) / "run")
+            pretrain(cohort, split, config_of(joints, micro, threads), Path(out) / "run")
     except Kept:
         pass
     finally:
@@ -109,7 +107,7 @@ def gradients(folder: Path, micro: int | None, threads: int) -> Any:
 def child(task: str, joints: int, micro: int | None, folder: Path, threads: int) -> None:
     """Take the step, or compare gradients, and print what was found."""
     if task == "gradient":
-        parts, whole = gradients(folder, micro, threads), gradients(folder, None, threads)
+        parts, whole = (gradients(folder, joints, size, threads) for size in (micro, None))
         print(json.dumps({"error": float((parts - whole).abs().max() / whole.abs().max())}))
         return
     from spinmark_data.cohort.reader import Cohort
@@ -145,34 +143,36 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=None, help=argparse.SUPPRESS)
     parser.add_argument("--micro", type=int, default=64, help="joints embedded at a time")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--joints", type=int, nargs=2, default=SIZES, help="the two batches")
     parser.add_argument("--whole_large", action="store_true", help="the peer at 4096 too")
     args = parser.parse_args()
     if args.child is not None:
         task, joints = args.child
         child(task, int(joints), args.micro or None, args.folder, args.threads)
         return
+    few, many = args.joints
     with tempfile.TemporaryDirectory() as made:
         small, large = Path(made) / "small", Path(made) / "large"
-        make_cohort(small, SMALL)
-        make_cohort(large, LARGE)
+        make_cohort(small, few)
+        make_cohort(large, many)
         found: dict[tuple[str, int], dict[str, float]] = {}
-        plan = [("parts", SMALL), ("whole", SMALL), ("parts", LARGE)]
-        plan += [("whole", LARGE)] if args.whole_large else []
+        plan = [("parts", few), ("whole", few), ("parts", many)]
+        plan += [("whole", many)] if args.whole_large else []
         print("| way | joints in the batch | peak, MB | CPU s | wall s |")
         print("|---|---|---|---|---|")
         for way, joints in plan:
-            folder = small if joints == SMALL else large
+            folder = small if joints == few else large
             micro = args.micro if way == "parts" else 0
             one = found[way, joints] = ask("step", joints, micro, folder, args.threads)
             print(
                 f"| {way} | {joints} | {one['mb']:.0f} | {one['cpu']:.1f} | {one['wall']:.1f} |",
                 flush=True,
             )
-        error = ask("gradient", SMALL, args.micro, small, args.threads)["error"]
+        error = ask("gradient", few, args.micro, small, args.threads)["error"]
     record = {
-        "peak_mb_256": round(found["parts", SMALL]["mb"], 1),
-        "peak_mb_4096": round(found["parts", LARGE]["mb"], 1),
-        "whole_peak_mb_256": round(found["whole", SMALL]["mb"], 1),
+        f"peak_mb_{few}": round(found["parts", few]["mb"], 1),
+        f"peak_mb_{many}": round(found["parts", many]["mb"], 1),
+        f"whole_peak_mb_{few}": round(found["whole", few]["mb"], 1),
         "gradient_error": error,
     }
     print(json.dumps(record))

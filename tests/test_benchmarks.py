@@ -66,3 +66,15 @@ def test_the_losses_benchmark_runs_and_all_give_the_same() -> None:
     }.items():
         assert (result[key] is None) == (peer in absent), key
         assert result[key] is None or result[key] > 0
+
+
+@pytest.mark.slow
+def test_the_batch_benchmark_runs_and_parts_have_the_gradient_of_the_whole() -> None:
+    small = ["--joints", "16", "48", "--micro", "4", "--threads", "1"]
+    run = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks/batch.py"), *small], capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    result = json.loads(run.stdout.splitlines()[-1])
+    assert 0 <= result["gradient_error"] < 1e-4
+    assert result["peak_mb_48"] > 0

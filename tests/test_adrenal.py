@@ -101,6 +101,7 @@ def test_the_bootstrap_draws_subjects(adrenal: ModuleType) -> None:
 
 
 @pytest.mark.skipif(not DATA.is_file(), reason=f"{DATA} is absent")
+@pytest.mark.slow
 def test_a_few_steps_on_real_shapes(
     adrenal: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -46,6 +46,14 @@ def check_loss(rows: Sequence[Row], context: Context) -> Finding | None:
     floor = column(rows, "floor")[-len(tail) :]
     least = sum(floor) / len(floor) if floor else 0.0
     if not loss < least + PINNED * (chance - least):
+        if not context.final:
+            # Encoders have been seen to leave the level after half of their steps only.
+            return Finding(
+                "loss",
+                "warning",
+                f"the loss stands at chance so far: {loss:.2f} where guessing gives "
+                f"{_level(chance, rows)}. If it stays there, weaken augment or change optim.lr",
+            )
         return Finding(
             "loss",
             "failure",

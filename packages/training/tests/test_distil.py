@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from runpy import run_path
 
@@ -135,6 +136,8 @@ def test_the_same_seed_gives_the_same_weights(
     assert row["loss"] == pytest.approx(total, rel=1e-5)
     teacher = load_teacher(tmp_path / "a" / "teacher")
     assert set(teacher.subjects) == set(tiny[1].subjects("train"))
+    page = json.loads((tmp_path / "a" / "encoder" / "encoder.json").read_text())
+    assert page["extra"]["uses"] == sorted(teacher.encoder.schema.names)
 
 
 def test_without_steps_the_encoder_is_that_of_the_run(
@@ -142,6 +145,8 @@ def test_without_steps_the_encoder_is_that_of_the_run(
 ) -> None:
     distil(*tiny, base, config(steps=0), tmp_path / "none")
     assert same(tmp_path / "none", base)
+    page = json.loads((tmp_path / "none" / "encoder" / "encoder.json").read_text())
+    assert page["extra"]["uses"] == []
 
 
 def test_the_control_changes_the_weights_and_not_the_teacher(

@@ -1,7 +1,9 @@
 import dataclasses
+import itertools
 import math
+import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from spinmark_models.encoders import build_encoder
 from spinmark_training.augment.config import AugmentConfig
 from spinmark_training.config import MonitorConfig, PretrainConfig
 from spinmark_training.doctor import CHECKS, Context, Watcher, diagnose, examine
+from spinmark_training.doctor.learning_rate import _exploded
 from spinmark_training.monitor import Monitor
 from spinmark_training.pretrain import pretrain
 
@@ -126,6 +129,29 @@ def test_what_holds_from_the_start_is_named(
 def test_the_same_views_are_named_from_the_embedding_alone() -> None:
     row = {k: v for k, v in HEALTHY.items() if k != "view_difference"}
     assert judge([row | {"alignment": 1e-6}])["views"] == "failure"
+
+
+@given(st.lists(st.floats(1e-3, 1e3), min_size=6, max_size=60))
+def test_a_gradient_is_compared_with_the_median_before_it(norms: list[float]) -> None:
+    rows = [{"step": float(i), "grad_norm": norm} for i, norm in enumerate(norms)]
+    most = max(norms[i] / statistics.median(norms[:i]) for i in range(5, len(norms)))
+    assert _exploded(rows) == pytest.approx(most, rel=1e-12)
+
+
+def test_a_long_run_is_looked_at_now_and_then() -> None:
+    looked = set()
+
+    class Rows(list[dict[str, float]]):
+        def __iter__(self) -> Iterator[dict[str, float]]:
+            looked.add(len(self))
+            return super().__iter__()
+
+    watcher = Watcher(Context(width=128))
+    for count in range(1, 801):
+        watcher.watch(Rows([HEALTHY] * count))
+    assert set(range(1, 51)) <= looked
+    assert max(b - a for a, b in itertools.pairwise(sorted(looked))) <= 800 // 50
+    assert len(looked) < 250
 
 
 def test_an_untrained_encoder_is_no_failure() -> None:

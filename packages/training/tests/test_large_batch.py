@@ -11,7 +11,12 @@ from spinmark_models.encoders import ImageEncoder, build_encoder
 from spinmark_models.heads import ProjectionHead
 from spinmark_models.losses.nt_xent import nt_xent
 from spinmark_training.batch import Batch, Cut
-from spinmark_training.encoder_run import BLOCKS, embedding_of, recompute_blocks
+from spinmark_training.encoder_run import (
+    BLOCKS,
+    embedding_of,
+    lay_out_alike,
+    recompute_blocks,
+)
 from spinmark_training.errors import InputError
 from spinmark_training.large_batch import embed_cut, embed_in_parts, refuse_batch_norm
 from spinmark_training.sampling import Place
@@ -86,6 +91,44 @@ def test_the_gradient_in_parts_is_that_of_the_whole_batch(size: int, local: int)
     for part, direct in zip(parts[1], whole[1], strict=True):
         assert torch.allclose(part, direct, rtol=1e-9, atol=1e-12)
         assert direct.abs().sum() > 0
+
+
+def test_weights_that_are_added_to_each_other_get_a_gradient_each() -> None:
+    batch = make_batch(6, 2)
+    weights = [nn.Parameter(torch.full((3,), start)) for start in (1.0, 2.0)]
+
+    def embed(volumes: Tensor) -> Tensor:
+        return volumes.flatten(1)[:, :3] * (weights[0] + weights[1])
+
+    parts = embed_in_parts(embed, weights, batch, CPU).whole
+    whole = embed_cut(embed, next(iter(make_batch(6, 6).stream(CPU)))).whole
+    found = torch.autograd.grad(parts.square().sum(), weights)
+    expected = torch.autograd.grad(whole.square().sum(), weights)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_the_gradient_in_parts_is_that_of_the_whole_batch_in_bfloat16(recomputed: bool) -> None:
+    def gradients(parts: int) -> Tensor:
+        encoder, batch = small_encoder(), make_batch(12, 12 // parts)
+        if recomputed:
+            recompute_blocks(encoder)
+        torch.manual_seed(1)
+        head = nn.Linear(encoder.embedding_size, 4)
+        weights = list(encoder.parameters())
+        # As the trainer does: the way back lies outside.
+        with torch.autocast("cpu", torch.bfloat16):
+            if parts == 1:
+                student = embed_cut(embedding_of(encoder), next(iter(batch.stream(CPU))))
+            else:
+                student = embed_in_parts(embedding_of(encoder), weights, batch, CPU)
+            loss = nt_xent(*head(student.whole).chunk(2), 0.2)
+        found = torch.autograd.grad(loss, [*weights, *head.parameters()])
+        assert all(g.dtype == torch.float32 and g.abs().sum() > 0 for g in found)
+        return torch.cat([g.flatten() for g in found])
+
+    whole, parts = gradients(1), gradients(4)
+    assert float((whole - parts).norm() / whole.norm()) < 0.02
 
 
 def test_dropout_falls_alike_in_both_passes() -> None:
@@ -231,3 +274,23 @@ def test_kernels_lie_as_was_asked() -> None:
         kernels = [p for p in encoder.parameters() if p.ndim == 5 and min(p.shape) > 1]
         last = [p.is_contiguous(memory_format=torch.channels_last_3d) for p in kernels]
         assert set(last) == {expected}
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_moments_from_a_checkpoint_lie_as_their_weights(fused: bool) -> None:
+    # What a checkpoint holds is contiguous; a fused optimiser takes memory as it lies.
+    start, gradient = torch.randn(4, 3, 2, 2, 2), torch.randn(4, 3, 2, 2, 2)
+    ended = []
+    for layout, resumed in ((torch.contiguous_format, False), (torch.channels_last_3d, True)):
+        weight = nn.Parameter(start.clone(memory_format=layout))
+        optimizer = torch.optim.AdamW([weight], lr=0.1, fused=fused)
+        for step in range(3):
+            if resumed and step == 1:
+                state = optimizer.state[weight]
+                state |= {k: v.contiguous() for k, v in state.items()}
+                lay_out_alike(optimizer)
+                assert optimizer.state[weight]["exp_avg"].stride() == weight.stride()
+            weight.grad = ((step + 1) * gradient).clone(memory_format=layout)
+            optimizer.step()
+        ended.append(weight.detach())
+    torch.testing.assert_close(ended[1], ended[0], rtol=1e-6, atol=1e-7)

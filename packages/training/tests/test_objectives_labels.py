@@ -18,7 +18,7 @@ from spinmark_training.config import ObjectiveConfig
 from spinmark_training.errors import InputError
 from spinmark_training.objectives import Objective
 from spinmark_training.objectives.chance import soft_floor
-from spinmark_training.objectives.labelled_rows import class_floor, mean_negatives
+from spinmark_training.objectives.labelled_rows import class_floor, negative_figures
 from spinmark_training.objectives.near_numbers import standardised
 from spinmark_training.side_information import SideInformation
 
@@ -163,8 +163,10 @@ def test_sup_con_takes_classes_and_counts_its_negatives(known: SideInformation) 
 
 def test_rows_without_a_label_are_like_no_other() -> None:
     labels, subjects = torch.tensor([0, 0, -1, -1]), torch.tensor([0, 1, 2, 2])
-    assert float(mean_negatives(labels, None)) == (2 + 2 + 3 + 3) / 4
-    assert float(mean_negatives(labels, subjects)) == 2
+    for known, expected in ((None, (2 + 2 + 3 + 3) / 4), (subjects, 2)):
+        figures = negative_figures(labels, known)
+        assert float(figures["negatives"]) == expected
+        assert float(figures["negatives_expected"]) == expected
 
 
 def test_the_floor_of_classes_is_reached_where_classes_are_points() -> None:

@@ -110,6 +110,17 @@ def test_a_configuration_takes_real_steps(name: str, tabled: World, tmp_path: Pa
     assert any(not torch.equal(after[key], before[key]) for key in after)
 
 
+@pytest.mark.parametrize("name", ["clip", "siglip", "sup_con", "kd"])
+def test_one_process_has_the_negatives_that_it_expects(
+    name: str, tabled: World, tmp_path: Path
+) -> None:
+    summary = pretrain(*tabled, config_of(name), tmp_path / "run")
+    found = {f["check"]: f["verdict"] for f in summary.doctor["findings"]}
+    assert found["negatives"] == "ok"
+    row = summary.rows[0]
+    assert row["negatives_expected"] == pytest.approx(row["negatives"])
+
+
 class _StoppedError(Exception):
     pass
 

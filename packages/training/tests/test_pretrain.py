@@ -69,6 +69,7 @@ def test_a_run_folder_holds_what_its_schema_names(calm: Path, world: World) -> N
     assert spec.spacing_mm == (3.0, 1.5, 1.5)
     assert spec.extra == {
         "sequence": "TINY",
+        "sequences": [],
         "objective": "nt_xent",
         "uses": [],
         "steps": 8,

@@ -159,6 +159,49 @@ def test_a_draw_does_not_depend_on_its_companions() -> None:
     assert list(alone.second) == list(among.second[among.subject == 4])
 
 
+@pytest.mark.parametrize("asked", [1, 3])
+def test_second_views_of_further_sequences_change_nothing_else(asked: int) -> None:
+    frame = scans(6, 3)
+    # Visit 1 of every joint twice, visit 2 of left ones once; rescans and unknown visits do not count.
+    plain = frame[frame["rank"] == 0]
+    left = plain[plain["joint_id"].str.endswith("L") & (plain["visit"] == 2)]
+    twice = plain[plain["visit"] == 1]
+    further = pd.concat([left.assign(visit=7), twice, frame[frame["rank"] == 1], twice, left])
+    settings = {"cross_visit": 0.5, "seed": 0, "visits_per_joint": asked}
+    one = SubjectSampler(frame, **settings)  # type: ignore[arg-type]
+    two = SubjectSampler(frame, further=further, **settings)  # type: ignore[arg-type]
+    assert two.subjects == one.subjects
+    assert two.joints == one.joints
+    both = pd.concat([frame, further], ignore_index=True)
+    chosen: set[int] = set()
+    for epoch in range(8):
+        before, draw = (sampler.draw(np.arange(6), epoch) for sampler in (one, two))
+        for name in ("first", "subject", "joint", "ordinal"):
+            assert list(getattr(draw, name)) == list(getattr(before, name))
+        was, now = both.iloc[before.second], both.iloc[draw.second]
+        assert list(was["joint_id"]) == list(now["joint_id"])
+        assert list(was["visit"]) == list(now["visit"])
+        assert set(now["rank"]) == {0}
+        is_left = was["joint_id"].str.endswith("L").to_numpy()
+        has = (was["visit"] == 1).to_numpy() | (is_left & (was["visit"] == 2).to_numpy())
+        assert list(draw.second >= len(frame)) == list(has)
+        assert list(draw.second[~has]) == list(before.second[~has])
+        chosen |= set(draw.second[has].tolist())
+        alone = two.draw(np.array([4]), epoch)
+        assert list(alone.second) == list(draw.second[draw.subject == 4])
+    behind = both.iloc[len(frame) :]
+    accepted = behind[(behind["rank"] == 0) & (behind["visit"] != 7)].index
+    assert chosen <= set(accepted)
+    assert len(chosen) > 0.6 * len(accepted)
+
+
+def test_without_scans_of_a_further_sequence_nothing_changes() -> None:
+    frame = scans(6, 3)
+    one = SubjectSampler(frame, cross_visit=0.5, seed=0).draw(np.arange(6), 1)
+    two = SubjectSampler(frame, cross_visit=0.5, seed=0, further=frame.iloc[:0])
+    assert list(one.second) == list(two.draw(np.arange(6), 1).second)
+
+
 def test_impossible_settings_are_refused() -> None:
     with pytest.raises(InputError, match=r"^data\.cross_visit: 1\.5; accepted .*\[0, 1\]$"):
         SubjectSampler(scans(2, 1), cross_visit=1.5, seed=0)

@@ -5,7 +5,7 @@ A checkpoint is a folder, written beside its name and moved into place when it i
     checkpoints/step-00000050/
       weights.safetensors   parameters and buffers of the module
       state.safetensors     every other tensor: the optimiser's, for one
-      state.json            the rest: step, place of the feed, schedule, rows of the metrics, versions
+      state.json            the rest: step, place of the feed, schedule, versions
       checksums.json        sha256 of the three files, and of that list itself
 """
 

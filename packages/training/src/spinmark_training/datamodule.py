@@ -106,12 +106,13 @@ class SubjectDataModule(LightningDataModule):
         self._prefetch = prefetch
         source.check_finite()
         scans = source.scans.iloc[source.rows]
+        main = (scans["sequence"] == source.sequence).to_numpy()
         self._sampler = SubjectSampler(
-            scans.iloc[: source.main],
+            scans[main],
             cross_visit=cross_visit,
             seed=seed,
             visits_per_joint=visits_per_joint,
-            further=scans.iloc[source.main :],
+            further=scans[~main],
         )
         check_batch(len(self._sampler), subjects_per_batch)
         # Of a whole volume there is nothing to align.

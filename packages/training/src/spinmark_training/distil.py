@@ -93,7 +93,7 @@ def distil(
 ) -> RunSummary:
     """Continue a run with a clinical teacher beside the self-supervision.
 
-    The loss is `ssl_weight` times SimCLR, `clip_weight` times the contrast of images and tables, and
+    The loss is `ssl_weight` times the objective, `clip_weight` times the contrast of images and tables, and
     `distill_weight` times the distillation term. The teacher is fitted first and then frozen.
 
     Args:
@@ -114,7 +114,14 @@ def distil(
     refuse_stray_subjects(str(from_run), from_run, split)
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
-    source = ScanSource(cohort, config.data.sequence, split, ("train",), config.data.cache_gb)
+    source = ScanSource(
+        cohort,
+        config.data.sequence,
+        split,
+        ("train",),
+        config.data.cache_gb,
+        extra=config.data.sequences,
+    )
     encoder, intensity = start_encoder(config, source, from_run)
     # Fitted again when a run is resumed: it takes seconds, and the seed makes it the same one.
     kept = out / "teacher" if this_process(config.trainer).is_main else None
@@ -143,6 +150,8 @@ def distil(
         term_weight=config.distill_weight,
     )
     load_objective(module.objective, from_run)
-    module.inherited = inherited_uses(from_run)
+    # Without a step nothing was learnt of the tables.
+    learnt = teacher.encoder.schema.names if config.optim.steps else ()
+    module.inherited = (*inherited_uses(from_run), *learnt)
     name = "distilled-shuffled" if config.shuffle_tables else "distilled"
     return fit_run(module, cohort, split, source, intensity, config, out, name, progress)

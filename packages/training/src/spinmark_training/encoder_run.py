@@ -82,6 +82,23 @@ def embedding_of(
     return embed
 
 
+@torch.no_grad()
+def lay_out_alike(optimizer: torch.optim.Optimizer) -> None:
+    """Give the state of an optimiser the memory layout of its weights, in place; the values stay.
+
+    A fused optimiser takes weight, gradient and moments as they lie in memory. With other layouts it
+    would mix their entries up, without a word on a CPU.
+
+    Args:
+        optimizer: Its state may come from a checkpoint.
+    """
+    for weight, state in optimizer.state.items():
+        for name, value in state.items():
+            alike = isinstance(value, Tensor) and value.shape == weight.shape
+            if alike and value.stride() != weight.stride():
+                state[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
+
+
 def _lay_out(encoder: ImageEncoder, channels_last: bool) -> None:
     """Lay out the kernels of convolutions over volumes; flat ones keep their own layout."""
     layout = torch.channels_last_3d if channels_last else torch.contiguous_format

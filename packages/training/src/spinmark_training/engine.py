@@ -20,7 +20,7 @@ from torch import Tensor
 from spinmark_models.config import IntensityRule
 from spinmark_models.export import save_encoder
 from spinmark_training.checkpoints import checkpoint_step, newest_checkpoint
-from spinmark_training.config import RunConfig
+from spinmark_training.config import OptimConfig, RunConfig, TrainerConfig
 from spinmark_training.datamodule import SubjectDataModule
 from spinmark_training.doctor import Context, Watcher, examine
 from spinmark_training.doctor.feed import check_feed
@@ -99,7 +99,22 @@ def check_config(config: RunConfig) -> None:
     for name, value, good, accepted in checks:
         if not good:
             raise InputError(f"{name}: {value}; accepted are {accepted}")
+    if trainer.precision == "16-mixed":
+        _check_half(optim, trainer)
     check_accelerator("trainer.accelerator", trainer.accelerator)
+
+
+def _check_half(optim: OptimConfig, trainer: TrainerConfig) -> None:
+    if trainer.accelerator == "cpu":
+        raise InputError(
+            "trainer.precision: '16-mixed' with trainer.accelerator 'cpu'; accepted there are '32-true' "
+            "and 'bf16-mixed'"
+        )
+    if optim.fused and optim.clip_norm is not None:
+        raise InputError(
+            "optim.fused: true with optim.clip_norm and trainer.precision '16-mixed'; accepted is false, or "
+            "'bf16-mixed': a fused optimiser scales such gradients back too late for a limit"
+        )
 
 
 def fit_run(
@@ -190,6 +205,7 @@ def fit_run(
         intensity=intensity,
         extra={
             "sequence": source.sequence,
+            "sequences": list(source.sequences[1:]),
             "objective": objective,
             "uses": module.uses,
             "steps": steps,

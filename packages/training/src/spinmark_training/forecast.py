@@ -14,6 +14,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from spinmark_training.config import PretrainConfig
 from spinmark_training.config.plan import PlanConfig
 from spinmark_training.errors import InputError
@@ -102,8 +104,9 @@ def measure(
     tried = dataclasses.replace(
         config,
         optim=dataclasses.replace(config.optim, steps=steps),
-        trainer=dataclasses.replace(config.trainer, checkpoint_every_steps=saved, log_every=1),
-        monitor=dataclasses.replace(config.monitor, every=0),
+        trainer=dataclasses.replace(config.trainer, checkpoint_every_steps=saved),
+        # What is thrown away is shown nowhere, least of all on a server.
+        monitor=dataclasses.replace(config.monitor, every=0, loggers=()),
     )
     at: list[float] = []
     with tempfile.TemporaryDirectory(prefix="spinmark-plan-") as folder:
@@ -125,11 +128,16 @@ def measure(
         step=step,
         measurement=max(0.0, took[-1] - step - checkpoint) + ended - at[-1],
         checkpoint=checkpoint,
-        peak_mb=peak_memory_mb("cuda" if config.trainer.accelerator == "gpu" else "cpu"),
+        peak_mb=peak_memory_mb(_device(config)),
         weights_mb=weights,
         disk_mb=disk,
         subjects=int((frame["set"] == "train").sum()),
     )
+
+
+def _device(config: PretrainConfig) -> str:
+    on_cpu = config.trainer.accelerator == "cpu" or not torch.cuda.is_available()
+    return "cpu" if on_cpu else "cuda"
 
 
 def forecast(costs: Costs, config: PretrainConfig, plan: PlanConfig) -> Forecast:

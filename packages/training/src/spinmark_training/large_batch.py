@@ -166,7 +166,8 @@ class _Cached(torch.autograd.Function):
             for i, gradient in enumerate(found):
                 if gradient is not None:
                     kept = sums[i]
-                    sums[i] = gradient if kept is None else kept.add_(gradient)
+                    # Not in place: weights that are added to each other share one gradient tensor.
+                    sums[i] = gradient if kept is None else kept + gradient
         _set_random_state(ctx.device, after)
         return (None, None, None, None, None, *sums)
 

@@ -13,12 +13,15 @@ from spinmark_models.config import ProjectionConfig
 from spinmark_models.encoders import ImageEncoder
 from spinmark_models.heads import ProjectionHead
 from spinmark_models.health import alignment, uniformity
+from spinmark_models.losses.core.batch import process_count
 from spinmark_models.momentum import make_teacher, update_teacher
 from spinmark_training.batch import Batch, Cut
 from spinmark_training.config import OptimConfig, TrainerConfig
 from spinmark_training.doctor.source import first_nonfinite_layer
-from spinmark_training.encoder_run import embedding_of, recompute_blocks
+from spinmark_training.encoder_run import embedding_of, lay_out_alike, recompute_blocks
+from spinmark_training.finite_loss import FiniteLoss
 from spinmark_training.large_batch import embed_cut, embed_in_parts, refuse_batch_norm
+from spinmark_training.launch.guard import several_processes
 from spinmark_training.objectives.base import Objective, Scored, Views
 from spinmark_training.sampling import random_stream
 from spinmark_training.schedules import learning_rate_factor
@@ -70,7 +73,7 @@ class PretrainModule(LightningModule):
         self.recording = True
         self.inherited: tuple[str, ...] = ()
         self.figures: dict[str, Tensor | float] = {}
-        self._previous: Tensor | None = None
+        self._finite = FiniteLoss()
         self._before_step: list[Tensor] | None = None
         if how.micro_batch is not None:
             refuse_batch_norm(encoder)
@@ -104,7 +107,7 @@ class PretrainModule(LightningModule):
         scored = self.objective(student, slow, batch)
         loss = self.combine(scored, student.whole, batch)
         if self.recording:
-            self._note(scored, student.whole, loss, batch)
+            self._note(scored, student.whole, loss)
         self._refuse_nonfinite(loss, batch)
         return loss
 
@@ -114,11 +117,9 @@ class PretrainModule(LightningModule):
         torch.manual_seed(int(key.integers(2**62)))
 
     def _refuse_nonfinite(self, loss: Tensor, batch: Batch) -> None:
-        """End the run where its loss is no number; a GPU is asked about the step before, not to wait."""
-        asked, self._previous = self._previous, loss.detach()
-        if loss.device.type == "cpu":
-            asked = self._previous
-        if asked is None or math.isfinite(float(asked)):
+        """End the run, on all processes at once, where the loss of any is no number."""
+        asked = self._finite.ask(loss)
+        if asked is None or math.isfinite(asked):
             return
         cut = next(iter(batch.stream(self.device)))
 
@@ -127,35 +128,47 @@ class PretrainModule(LightningModule):
                 self.encoder(cut.whole).embedding,
                 None if cut.local is None else self.encoder(cut.local).embedding,
             )
-            if self.objective.teacher is None and batch.parts == 1:
+            # An objective that gathers rows would wait for a process whose heads have failed.
+            if self.objective.teacher is None and batch.parts == 1 and not several_processes():
                 self.objective(student, None, batch)
 
         source = first_nonfinite_layer(self, forward)
-        raise DivergedError(f"the loss is {float(asked)}", source.text if source else None)
+        raise DivergedError(f"the loss is {asked}", source.text if source else None)
 
     def _views(self, batch: Batch) -> tuple[Views, Views | None]:
         """Embed a batch by the encoder and, where there is one, by the slow teacher."""
-        if self._embed is None:
-            self._embed = embedding_of(
-                self.encoder, channels_last=self._how.channels_last, compiled=self._how.compile
-            )
+        embed = self._embedding()
         slow = self.objective.teacher
         taught = None if slow is None else embedding_of(slow.encoder)  # type: ignore[arg-type]
         local = self.objective.teacher_sees_local
         if batch.parts == 1:
             cut = next(iter(batch.stream(self.device)))
             self._note_views(cut)
-            student = embed_cut(self._embed, cut)
+            student = embed_cut(embed, cut)
             with torch.no_grad():
                 return student, None if taught is None else embed_cut(taught, cut, local=local)
         weights = list(self.encoder.parameters())
-        student = embed_in_parts(self._embed, weights, batch, self.device, seen=self._note_views)
+        student = embed_in_parts(embed, weights, batch, self.device, seen=self._note_views)
         with torch.no_grad():
             return student, (
                 None
                 if taught is None
                 else embed_in_parts(taught, [], batch, self.device, local=local)
             )
+
+    def _embedding(self) -> Callable[[Tensor], Tensor]:
+        """The encoder's embedding; the first call lays the weights out where they now are."""
+        if self._embed is None:
+            self._embed = embedding_of(
+                self.encoder, channels_last=self._how.channels_last, compiled=self._how.compile
+            )
+        return self._embed
+
+    def on_train_start(self) -> None:
+        """Lay the optimiser's moments out as the weights are: a checkpoint holds both row by row."""
+        self._embedding()
+        for optimizer in self.trainer.optimizers:
+            lay_out_alike(optimizer)
 
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
@@ -182,7 +195,7 @@ class PretrainModule(LightningModule):
         self.figures["view_difference"] = (first - second).abs().mean()
 
     @torch.no_grad()
-    def _note(self, scored: Scored, embedding: Tensor, loss: Tensor, batch: Batch) -> None:
+    def _note(self, scored: Scored, embedding: Tensor, loss: Tensor) -> None:
         first, second = scored.projected.float().chunk(2)
         rows = nn.functional.normalize(embedding.detach().float(), dim=1)
         self.figures |= {
@@ -194,10 +207,12 @@ class PretrainModule(LightningModule):
             "embedding_sd": rows.std(dim=0).mean() * math.sqrt(rows.shape[1]),
             "loss": loss.detach(),
         }
-        if "negatives" in scored.figures and "negatives_expected" not in scored.figures:
-            world = self._how.devices * self._how.num_nodes
-            same = (batch.subject[:, None] == batch.subject[None, :]).sum(1).double().mean()
-            self.figures["negatives_expected"] = 2 * len(batch) * world - 2 * same
+        if "negatives_expected" in self.figures:
+            # The objective counts the processes that joined; those that were asked for are expected.
+            asked = self._how.devices * self._how.num_nodes
+            expected = self.figures["negatives_expected"]
+            # A new tensor: an objective may give one for both figures.
+            self.figures["negatives_expected"] = expected * (asked / process_count())
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         """Keep the norm of the gradient, and the weights as they are before the step."""
@@ -222,7 +237,9 @@ class PretrainModule(LightningModule):
             before = [p.clone() for p in teacher.encoder.parameters()]
         self.objective.after_step(self.encoder, step, max(1, self._optim.steps))
         if self.average is not None and self._optim.ema is not None:
-            update_teacher(self.average, self.encoder, self._optim.ema)
+            # At first it looks back over a tenth of the steps so far, or the random start would stay in it:
+            # of 110 steps at 0.999 nine tenths of what is exported.
+            update_teacher(self.average, self.encoder, min(self._optim.ema, step / (step + 10)))
         if before is not None and teacher is not None:
             now = list(teacher.encoder.parameters())
             own = list(self.encoder.parameters())
@@ -240,7 +257,10 @@ class PretrainModule(LightningModule):
             },
             {"params": [p for _, p in named if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        fused = self.device.type == "cuda" if self._optim.fused is None else self._optim.fused
+        fused = self._optim.fused
+        if fused is None:
+            # A fused optimiser scales 16-bit gradients back within its step: too late for their norm.
+            fused = self.device.type == "cuda" and self._how.precision != "16-mixed"
         optimizer: torch.optim.Optimizer
         if self._optim.name == "sgd":
             optimizer = torch.optim.SGD(groups, lr=self._optim.lr, momentum=0.9, fused=fused)

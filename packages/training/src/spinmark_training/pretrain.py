@@ -56,7 +56,14 @@ def pretrain(
         run = None
     if run is not None:
         refuse_stray_subjects("init_from", run, split)
-    source = ScanSource(cohort, config.data.sequence, split, ("train",), config.data.cache_gb)
+    source = ScanSource(
+        cohort,
+        config.data.sequence,
+        split,
+        ("train",),
+        config.data.cache_gb,
+        extra=config.data.sequences,
+    )
     encoder, intensity = start_encoder(config, source, config.init_from, out)
     torch.manual_seed(config.seed + 1)
     known = SideInformation(cohort, source)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from spinmark_training.checkpoints import checkpoint_name
@@ -88,6 +89,7 @@ class Recorder(Callback):
         self.timed: list[dict[str, float]] = []
         self._clock = StepClock()
         self._rate = 0.0
+        self._due = 0
 
     def resume(self, step: int) -> None:
         """Go on with the timing of an earlier part of the run.
@@ -165,8 +167,10 @@ class Recorder(Callback):
         if trainer.is_global_zero:
             if (self._monitor_every and step % self._monitor_every == 0) or final:
                 self.measure(pl_module, step, epoch)
-            if step % self._log_every == 0 or final:
+            if final or (step % self._log_every == 0 and len(self.rows) >= self._due):
                 self.write()
+                # Written as a whole: a long run does so whenever it has become a hundredth longer.
+                self._due = len(self.rows) + len(self.rows) // 100
         if (self._checkpoint_every and step % self._checkpoint_every == 0) or final:
             self.save(trainer, step)
         if self._progress is not None and trainer.is_global_zero:
@@ -189,9 +193,19 @@ class Recorder(Callback):
         trainer.save_checkpoint(self._out / "checkpoints" / checkpoint_name(step))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the rows so far, so that a resumed run writes the same file."""
-        return {"rows": [dict(row) for row in self.rows]}
+        """Return the rows so far, so that a resumed run writes the same file.
+
+        As tensors: as text they would take seconds to write in a run of many steps.
+        """
+        names = sorted({name for row in self.rows for name in row})
+        there = torch.tensor([[n in row for n in names] for row in self.rows], dtype=torch.bool)
+        values = [[row.get(n, 0.0) for n in names] for row in self.rows]
+        return {"names": names, "there": there, "values": torch.tensor(values, dtype=torch.float64)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Return to the rows of a checkpoint."""
-        self.rows = [dict(row) for row in state_dict["rows"]]
+        names, there, values = (state_dict[key] for key in ("names", "there", "values"))
+        self.rows = [
+            {n: v for n, v, known in zip(names, row, mask, strict=True) if known}
+            for row, mask in zip(values.tolist(), there.tolist(), strict=True)
+        ]

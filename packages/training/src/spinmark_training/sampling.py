@@ -267,7 +267,7 @@ class SubjectSampler:
         ]
         table = np.array(entries, np.int64).reshape(-1, 5)
         if self._further:
-            table[:, 1] = self._across(*table[:, [1, 3, 4]].T, epoch)
+            table[:, 1] = self._across(table[:, 1], table[:, 3], table[:, 4], epoch)
         return Draw(*(np.ascontiguousarray(column) for column in table.T))
 
     def _across(

@@ -13,6 +13,7 @@ from torch import Tensor
 from spinmark_models.config import IntensityRule
 from spinmark_models.intensity import intensity_window
 from spinmark_training.errors import InputError
+from spinmark_training.sequences import SequenceStack
 
 
 class CohortLike(Protocol):
@@ -111,20 +112,31 @@ def scan_sets(scans: pd.DataFrame, split: SplitLike) -> pd.DataFrame:
 
 
 class ScanSource:
-    """Volumes of one sequence, of the sets that may be looked at and no other.
+    """Volumes of a sequence, of the sets that may be looked at and no other.
+
+    Second views may come from further sequences on the same grid: their scans are the rows behind those of
+    the main sequence, as far as they show a joint at a visit that the main sequence shows too.
 
     It can be sent to worker processes, each of which reads the store for itself; the volumes in memory
     stay behind.
 
     Args:
         cohort: The cohort.
-        sequence: The sequence.
+        sequence: The main sequence.
         split: The split; none allows every scan (for embedding, which learns nothing).
         sets: The sets that may be read.
         cache_gb: Volumes stay in memory if those allowed take less than this many gigabytes.
+        extra: Further sequences.
+
+    Attributes:
+        sequence: The main sequence.
+        scans: One row a scan, also of those that may not be read; `sequence` names the sequence of each.
+        rows: The rows that may be read, those of the main sequence first.
+        shape: Grid (z, y, x) of all volumes.
+        spacing_mm: Their spacing.
 
     Raises:
-        InputError: The sequence is unknown, has echoes, or no scan is allowed.
+        InputError: A sequence is unknown, named twice, has echoes or another grid, or no scan is allowed.
     """
 
     def __init__(
@@ -134,46 +146,39 @@ class ScanSource:
         split: SplitLike | None,
         sets: Sequence[str] = ("train",),
         cache_gb: float = 0.0,
+        extra: Sequence[str] = (),
     ) -> None:
-        if sequence not in cohort.sequences:
-            raise InputError(
-                f"data.sequence: {sequence!r}; this cohort has {sorted(cohort.sequences)}"
-            )
         self._cohort = cohort
         self.sequence = sequence
-        self.scans = cohort.scans(sequence).reset_index(drop=True)
+        self._stack = SequenceStack(cohort, (sequence, *extra))
+        self.scans = self._stack.scans
         allowed = np.ones(len(self.scans), bool)
         if split is not None:
             allowed = scan_sets(self.scans, split)["set"].isin(list(sets)).to_numpy()
-        self.rows: npt.NDArray[np.int64] = np.flatnonzero(allowed)
-        if not len(self.rows):
+        if not (allowed & (self.scans["sequence"] == sequence).to_numpy()).any():
             raise InputError(f"split: no {' or '.join(sets)} subject has a scan of {sequence}")
-        self._allowed = allowed
-        first = cohort.read(sequence, self.rows[:1])
-        if first.ndim != 4:
-            raise InputError(
-                f"data.sequence: {sequence!r} has volumes with {first.ndim - 1} axes; training takes "
-                "sequences with three (z, y, x)"
-            )
-        self.shape: tuple[int, int, int] = (first.shape[1], first.shape[2], first.shape[3])
-        self._dtype = first.dtype
-        spacing = cohort.manifest["sequences"][sequence]["spacing_mm"]
-        self.spacing_mm: tuple[float, float, float] = (
-            float(spacing[0]),
-            float(spacing[1]),
-            float(spacing[2]),
-        )
+        self._allowed = self._stack.usable(allowed)
+        self.rows: npt.NDArray[np.int64] = np.flatnonzero(self._allowed)
+        self._stack.open(self.rows)
+        self.shape = self._stack.shape
+        self.spacing_mm = self._stack.spacing_mm
         self._scale = self.scans["scale"].to_numpy(np.float32)
         self._offset = self.scans["offset"].to_numpy(np.float32)
         self._windows: dict[tuple[Any, ...], Tensor] = {}
         self._cache: npt.NDArray[Any] | None = None
         self._position = np.full(len(self.scans), -1)
-        if first.nbytes * len(self.rows) <= cache_gb * 1e9:
-            self._cache = cohort.read(sequence, self.rows)
+        voxels = len(self.rows) * int(np.prod(self.shape))
+        if voxels * self._stack.dtype.itemsize <= cache_gb * 1e9:
+            self._cache = self._stack.read(self.rows)
             self._position[self.rows] = np.arange(len(self.rows))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cache": None}
+
+    @property
+    def sequences(self) -> tuple[str, ...]:
+        """The sequences, the main one first."""
+        return self._stack.names
 
     @property
     def in_memory(self) -> bool:
@@ -182,7 +187,7 @@ class ScanSource:
 
     @property
     def chunk(self) -> tuple[int, int, int]:
-        """Grid (z, y, x) of the store's chunks, which are decoded whole."""
+        """Grid (z, y, x) of the main sequence's chunks in the store, which are decoded whole."""
         chunk = self._cohort.chunks(self.sequence)
         return (chunk[0], chunk[1], chunk[2])
 
@@ -200,7 +205,7 @@ class ScanSource:
         if self._cache is not None:
             kept: npt.NDArray[Any] = self._cache[self._position[rows]]
             return kept
-        return self._cohort.read(self.sequence, rows)
+        return self._stack.read(rows)
 
     def boxes(
         self,
@@ -221,14 +226,17 @@ class ScanSource:
         self._check(rows)
         if size == self.shape:
             return self.stored(rows)
-        out: npt.NDArray[Any] = np.empty((len(rows), *size), self._dtype)
+        out: npt.NDArray[Any] = np.empty((len(rows), *size), self._stack.dtype)
         for box, row, start in zip(out, rows.tolist(), starts.tolist(), strict=True):
             if self._cache is None:
-                self._cohort.crop(self.sequence, row, start, size, out=box)
+                self._stack.crop(row, start, size, box)
             else:
                 z, y, x = (slice(a, a + n) for a, n in zip(start, size, strict=True))
                 box[...] = self._cache[self._position[row], z, y, x]
         return out
+
+    def _named(self, row: int) -> str:
+        return f"scan {self.scans['scan_id'][row]} of {self.scans['sequence'][row]}"
 
     def check_finite(self) -> None:
         """Check that stored integers can be turned into values, for every scan that may be read.
@@ -241,9 +249,9 @@ class ScanSource:
         if len(bad):
             row = int(bad[0])
             raise InputError(
-                f"scan {self.scans['scan_id'][row]} of {self.sequence} has scale {self._scale[row]} and "
-                f"offset {self._offset[row]} ({len(bad)} such scans); accepted are finite numbers, the "
-                "scale not 0; leave the scan out or ingest it again"
+                f"{self._named(row)} has scale {self._scale[row]} and offset {self._offset[row]} "
+                f"({len(bad)} such scans); accepted are finite numbers, the scale not 0; leave the scan out "
+                "or ingest it again"
             )
 
     def scale_offset(
@@ -287,8 +295,8 @@ class ScanSource:
         volume = self.stored(np.array([row]))[0]
         if volume.dtype.kind == "f" and not np.isfinite(volume).all():
             raise InputError(
-                f"scan {self.scans['scan_id'][row]} of {self.sequence} has voxels that are no numbers; "
-                "accepted are finite ones; leave the scan out"
+                f"{self._named(row)} has voxels that are no numbers; accepted are finite ones; leave the "
+                "scan out"
             )
         scale, offset = float(self._scale[row]), float(self._offset[row])
         if offset == 0 and scale > 0:

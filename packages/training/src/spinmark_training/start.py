@@ -106,6 +106,8 @@ def load_objective(objective: Objective, run: Path) -> None:
     found = newest_weights(run / "checkpoints", "objective.")
     if found is not None and _shapes(found) == _shapes(objective.state_dict()):
         objective.load_state_dict(found)
+    else:
+        logger.info("the heads start anew: %s holds none of this objective's shapes", run)
 
 
 def inherited_uses(run: Path) -> tuple[str, ...]:

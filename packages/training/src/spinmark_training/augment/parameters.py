@@ -22,6 +22,7 @@ __all__ = [
     "drawn_by_seed",
     "parameters_from",
     "sample_parameters",
+    "scaled_parameters",
     "voxel_matrices",
 ]
 
@@ -195,6 +196,34 @@ def drawn_by_seed(seeds_N: Tensor, config: AugmentConfig) -> dict[str, Tensor]:
     }
 
 
+def scaled_parameters(
+    u: Mapping[str, Tensor], seeds_N: Tensor, config: AugmentConfig
+) -> AugmentParameters:
+    """Bring uniform numbers into their ranges, and add what each view's seed says.
+
+    Args:
+        u: Numbers in [0, 1) by name, from `rotation` to `noise_sd`, and `bias`; shaped as the parameters.
+        seeds_N: The noise seeds, int64 in [0, 2^62).
+        config: The ranges, checked already.
+    """
+
+    def within(limit: float, name: str) -> Tensor:
+        return (2 * u[name] - 1) * limit
+
+    return AugmentParameters(
+        rotation=torch.deg2rad(within(config.rotation_deg, "rotation")),
+        translation=within(config.translation_mm, "translation"),
+        scale=1 + within(config.scale, "scale"),
+        gamma=within(config.log_gamma, "gamma").exp(),
+        contrast=1 + within(config.contrast, "contrast"),
+        brightness=within(config.brightness, "brightness"),
+        noise_sd=u["noise_sd"] * config.noise_sd,
+        noise_seed=seeds_N,
+        bias=within(config.bias, "bias"),
+        **drawn_by_seed(seeds_N, config),
+    )
+
+
 def sample_parameters(
     n: int, generator: torch.Generator, config: AugmentConfig
 ) -> AugmentParameters:
@@ -211,20 +240,10 @@ def sample_parameters(
         InputError: A range is impossible.
     """
     check_augment(config)
-
-    def within(limit: float, *shape: int) -> Tensor:
-        return (2 * torch.rand(n, *shape, generator=generator) - 1) * limit
-
     # The order of these is that of the numbers of the generator: it stays.
-    first = {
-        "rotation": torch.deg2rad(within(config.rotation_deg, 3)),
-        "translation": within(config.translation_mm, 3),
-        "scale": 1 + within(config.scale),
-        "gamma": within(config.log_gamma).exp(),
-        "contrast": 1 + within(config.contrast),
-        "brightness": within(config.brightness),
-        "noise_sd": torch.rand(n, generator=generator) * config.noise_sd,
-        "noise_seed": torch.randint(0, 2**62, (n,), generator=generator),
-        "bias": within(config.bias, BIAS_TERMS),
-    }
-    return AugmentParameters(**first, **drawn_by_seed(first["noise_seed"], config))
+    u = {name: torch.rand(n, 3, generator=generator) for name in ("rotation", "translation")}
+    for name in ("scale", "gamma", "contrast", "brightness", "noise_sd"):
+        u[name] = torch.rand(n, generator=generator)
+    seeds = torch.randint(0, 2**62, (n,), generator=generator)
+    u["bias"] = torch.rand(n, BIAS_TERMS, generator=generator)
+    return scaled_parameters(u, seeds, config)

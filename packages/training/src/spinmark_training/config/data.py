@@ -10,7 +10,10 @@ class DataConfig:
     """Which scans are learnt from, and how they are drawn.
 
     Args:
-        sequence: The image sequence, a name of the cohort.
+        sequence: The image sequence, a name of the cohort. The first view of a joint is of it, and so is all
+            that is measured.
+        sequences: Further sequences on the same grid. Where the visit of a second view has scans of such,
+            the view is of one of them, and of `sequence` elsewhere.
         subjects_per_batch: Subjects in a batch over all processes; all their joints come along, two views
             each. The last one or two batches of an epoch hold fewer.
         cross_visit: Chance that a joint's second view comes from another of its visits, in [0, 1].
@@ -28,6 +31,7 @@ class DataConfig:
     """
 
     sequence: str = "SAG_3D_DESS"
+    sequences: tuple[str, ...] = ()
     subjects_per_batch: int = 32
     cross_visit: float = 0.5
     visits_per_joint: int = 1

@@ -12,14 +12,16 @@ class OptimConfig:
         name: AdamW, or SGD with a momentum of 0.9.
         steps: Optimiser steps in all; 0 exports the encoder as it was initialised.
         lr: Highest learning rate; above about 2e-3 the encoder of the demo collapsed.
-        weight_decay: Decoupled weight decay of the weight matrices and kernels.
+        weight_decay: Weight decay of the weight matrices and kernels: decoupled with AdamW, a part of the
+            gradient with SGD.
         warmup: Share of the steps over which the rate rises linearly, in [0, 1].
         schedule: What follows the rise: a cosine or a line down to `final`, or a constant rate.
         final: Share of the highest rate at the end of the run, in [0, 1].
         clip_norm: Largest norm of the gradient, beyond which it is scaled down; none for no limit.
-        fused: Whether the optimiser takes its step in one kernel; none does so on a GPU.
-        ema: Share of a moving average of the encoder's weights that is kept at a step, such as 0.999; the
-            average is what is exported. None exports the weights themselves.
+        fused: Whether the optimiser takes its step in one kernel; none does so on a GPU, but for 16-mixed.
+        ema: Share of a moving average of the encoder's weights that is kept at a step, such as 0.999; less in
+            the first steps, `step / (step + 10)`. The average is what is exported. None exports the
+            weights themselves.
     """
 
     name: Literal["adamw", "sgd"] = "adamw"

@@ -6,10 +6,13 @@ others; one generator a view would take a millisecond a view.
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from spinmark_training.augment.config import AugmentConfig, check_augment
-from spinmark_training.augment.parameters import BIAS_TERMS, AugmentParameters, drawn_by_seed
+from spinmark_training.augment.parameters import (
+    BIAS_TERMS,
+    AugmentParameters,
+    scaled_parameters,
+)
 from spinmark_training.feed.keys import Hashes, uniforms
 
 
@@ -24,21 +27,10 @@ def keyed_parameters(keys: Hashes, config: AugmentConfig) -> AugmentParameters:
         InputError: A range is impossible.
     """
     check_augment(config)
-    u = torch.from_numpy(uniforms(keys, 12 + BIAS_TERMS)).float()
+    numbers = torch.from_numpy(uniforms(keys, 12 + BIAS_TERMS)).float()
     seeds = torch.from_numpy((keys >> np.uint64(2)).astype(np.int64))
-
-    def within(limit: float, numbers: Tensor) -> Tensor:
-        return (2 * numbers - 1) * limit
-
-    return AugmentParameters(
-        rotation=torch.deg2rad(within(config.rotation_deg, u[:, 0:3])),
-        translation=within(config.translation_mm, u[:, 3:6]),
-        scale=1 + within(config.scale, u[:, 6]),
-        gamma=within(config.log_gamma, u[:, 7]).exp(),
-        contrast=1 + within(config.contrast, u[:, 8]),
-        brightness=within(config.brightness, u[:, 9]),
-        noise_sd=u[:, 10] * config.noise_sd,
-        noise_seed=seeds,
-        bias=within(config.bias, u[:, 12:]),
-        **drawn_by_seed(seeds, config),
-    )
+    u = {"rotation": numbers[:, 0:3], "translation": numbers[:, 3:6]}
+    for column, name in enumerate(("scale", "gamma", "contrast", "brightness", "noise_sd"), 6):
+        u[name] = numbers[:, column]
+    # Number 11 is left out, for the draws of earlier runs to stay as they were.
+    return scaled_parameters(u | {"bias": numbers[:, 12:]}, seeds, config)

@@ -61,7 +61,13 @@ def contrast_figures(
     """
     everyone, _ = gather_rows(groups)
     count = candidates(everyone, ignore_same, views)
-    return {"chance": level(count).mean(), "negatives": count.mean()}
+    own = candidates(groups, ignore_same, views).mean()
+    return {
+        "chance": level(count).mean(),
+        "negatives": count.mean(),
+        # From this process alone, so that a gathering that failed shows beside it.
+        "negatives_expected": own + views * (process_count() - 1) * len(groups),
+    }
 
 
 def soft_floor(weights_TT: Tensor, groups_T: Tensor | None) -> Tensor:

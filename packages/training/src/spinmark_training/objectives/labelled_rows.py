@@ -7,6 +7,7 @@ from torch import Tensor
 
 from spinmark_models.config import ProjectionConfig
 from spinmark_models.encoders import ImageEncoder
+from spinmark_models.losses.core.batch import process_count
 from spinmark_models.losses.core.gather import gather_rows
 from spinmark_models.losses.rank_n_contrast import rank_n_contrast, rank_n_contrast_censored
 from spinmark_models.losses.sup_con import sup_con
@@ -104,26 +105,39 @@ class SupervisedContrast(LabelledRows):
         figures = {
             "chance": collapsed(loss, rows),
             "floor": class_floor(labels),
-            "negatives": mean_negatives(labels, subjects),
+            **negative_figures(labels, subjects),
         }
         return loss(rows), figures
 
 
-def mean_negatives(labels: Tensor, subjects: Tensor | None) -> Tensor:
-    """Return how many rows of other labels a row is contrasted with, the mean over all processes.
+def negative_figures(labels: Tensor, subjects: Tensor | None) -> dict[str, Tensor]:
+    """Return how many rows of other labels a row is contrasted with, and how many are expected.
 
     Args:
-        labels: The label of each row, `(R,)`; a negative one is none, and like no other.
+        labels: The label of each of this process's rows, `(R,)`; a negative one is none, and like no
+            other.
         subjects: Rows of one subject with other labels do not count.
+
+    Returns:
+        `negatives`, the mean over all processes; `negatives_expected` is from this process's rows alone, as
+        if labels were spread alike over the others.
     """
     everyone, _ = gather_rows(labels)
-    same = (everyone[:, None] == everyone[None, :]) & (everyone >= 0)
-    if subjects is not None:
-        person, _ = gather_rows(subjects)
-        same |= person[:, None] == person[None, :]
+    people = None if subjects is None else gather_rows(subjects)[0]
+    own, strangers = _mean_negatives(labels, subjects)
+    found, _ = _mean_negatives(everyone, people)
+    elsewhere = (process_count() - 1) * len(labels) * own / strangers.clamp_min(1)
+    return {"negatives": found, "negatives_expected": own + elsewhere}
+
+
+def _mean_negatives(labels: Tensor, subjects: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return how many rows of other labels a row has, and how many that it could have had; means."""
+    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    known = itself if subjects is None else subjects[:, None] == subjects[None, :]
+    same = (labels[:, None] == labels[None, :]) & (labels >= 0)
     # A row is no negative of itself, labelled or not.
-    same.fill_diagonal_(True)
-    return (~same).sum(dim=1).double().mean()
+    counts = [(~rows).sum(dim=1).double().mean() for rows in (same | known | itself, known)]
+    return counts[0], counts[1]
 
 
 def class_floor(labels: Tensor) -> Tensor:

@@ -161,6 +161,7 @@ class SelfDistillation(TaughtObjective):
                 "loss_contrast": apart.detach(),
                 "chance_contrast": found["chance"],
                 "negatives": found["negatives"],
+                "negatives_expected": found["negatives_expected"],
             }
         elif self._negatives:
             count, found = one_key_negatives(subject, self._ignore)

@@ -254,7 +254,13 @@ def test_views_are_measured_on_validation_joints_and_alike_each_time(
     assert torch.equal(torch.get_rng_state(), state)
     assert encoder.training
     assert dict(monitor.measure(encoder)) == dict(figures)
-    assert set(figures) == {"rankme", "embedding_sd_val", "lidar", "alignment_val", "uniformity_val"}
+    assert set(figures) == {
+        "rankme",
+        "embedding_sd_val",
+        "lidar",
+        "alignment_val",
+        "uniformity_val",
+    }
     source = ScanSource(cohort, "TINY", split, ("val",))
     rows = first_visits(world, "val")[:8]
     views = torch.cat(

@@ -30,6 +30,7 @@ RUNS: dict[str, dict[str, object]] = {
     },
     "vicreg": {
         "objective": {"name": "vicreg"},
+        "projection": {"layers": 3, "final_norm": False},
         "data": {"subjects_per_batch": 8},
         "optim": {"steps": 120},
         "monitor": {"every": 30},
@@ -40,7 +41,7 @@ GOAL = (0.75, 1.25)
 
 def config_of(name: str, threads: int):  # type: ignore[no-untyped-def]
     """The configuration of a run."""
-    from spinmark_models.config import EncoderConfig
+    from spinmark_models.config import EncoderConfig, ProjectionConfig
     from spinmark_training.config import (
         DataConfig,
         MonitorConfig,
@@ -56,6 +57,7 @@ def config_of(name: str, threads: int):  # type: ignore[no-untyped-def]
         "monitor": MonitorConfig,
         "objective": ObjectiveConfig,
         "optim": OptimConfig,
+        "projection": ProjectionConfig,
         "trainer": TrainerConfig,
     }
     parts = {key: kinds[key](**value) for key, value in RUNS[name].items()}  # type: ignore[arg-type]
@@ -114,6 +116,7 @@ def main() -> None:
     parser.add_argument("--child", nargs=2, default=None, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, default=None)
     parser.add_argument("--subjects", type=int, default=60)
+    parser.add_argument("--only", nargs="+", choices=list(RUNS), default=list(RUNS))
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     if args.child is not None:
@@ -125,7 +128,7 @@ def main() -> None:
         record: dict[str, float] = {}
         print("| run | forecast, s | real, s | ratio | forecast, MB | real, MB | ratio |")
         print("|---|---|---|---|---|---|---|")
-        for name in RUNS:
+        for name in args.only:
             said = ask("forecast", name, folder, args.threads)
             real = ask("run", name, folder, args.threads)
             ratio = {key: said[key] / real[key] for key in said}

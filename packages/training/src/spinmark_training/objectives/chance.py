@@ -13,6 +13,9 @@ Level = Callable[[Tensor], Tensor]
 """From the number of negatives of each pair, `(N,)` float64, to the chance level of its loss, `(N,)`."""
 
 
+_ROWS = 512
+
+
 def chance_level(groups: Tensor, ignore_same: bool) -> float:
     """Return the NT-Xent of an encoder that cannot tell its pairs apart.
 
@@ -39,8 +42,9 @@ def candidates(groups: Tensor, ignore_same: bool, views: int = 2) -> Tensor:
     n = len(groups)
     if not ignore_same:
         return torch.full((n,), views * (n - 1.0), dtype=torch.float64, device=groups.device)
-    same = (groups[:, None] == groups[None, :]).sum(dim=1).double()
-    return views * (n - same)
+    # Some rows at a time: all pairs of a large batch take more memory than a part of it.
+    same = torch.cat([(some[:, None] == groups).sum(dim=1) for some in groups.split(_ROWS)])
+    return views * (n - same.double())
 
 
 def nt_xent_level(negatives: Tensor) -> Tensor:

@@ -43,7 +43,8 @@ def candidates(groups: Tensor, ignore_same: bool, views: int = 2) -> Tensor:
     if not ignore_same:
         return torch.full((n,), views * (n - 1.0), dtype=torch.float64, device=groups.device)
     # Some rows at a time: all pairs of a large batch take more memory than a part of it.
-    same = torch.cat([(some[:, None] == groups).sum(dim=1) for some in groups.split(_ROWS)])
+    some = [groups[start : start + _ROWS, None] for start in range(0, n, _ROWS)]
+    same = torch.cat([(rows == groups).sum(dim=1) for rows in some])
     return views * (n - same.double())
 
 

@@ -223,6 +223,7 @@ def test_every_row_is_read_from_its_sequence(
     np.testing.assert_array_equal(arrived.stored(rows), stored)
 
 
+@pytest.mark.slow  # a kernel is compiled
 def test_views_do_not_depend_on_the_type_that_integers_have_in_memory(several: World) -> None:
     """Beside a sequence of another type integers are widened, and views stay as they were."""
     found = []

@@ -22,7 +22,7 @@ from spinmark_models.losses.vicreg import vicreg
 from spinmark_models.losses.w_mse import w_mse, whitened
 from spinmark_training.config import ObjectiveConfig
 from spinmark_training.errors import InputError
-from spinmark_training.objectives.chance import candidates, chance_level
+from spinmark_training.objectives.chance import candidates, contrast_figures
 from spinmark_training.objectives.two_sides import siglip_level
 from spinmark_training.objectives.two_views import ring_level
 from spinmark_training.side_information import SideInformation
@@ -103,8 +103,9 @@ def test_chance_counts_the_candidates_one_by_one(groups: list[int]) -> None:
     for i, own in enumerate(groups):
         others = sum(2 for j, other in enumerate(groups) if j != i and other != own)
         logs.append(math.log(1 + others))
-    assert chance_level(torch.tensor(groups), True) == pytest.approx(sum(logs) / n, abs=1e-12)
-    assert chance_level(torch.tensor(groups), False) == pytest.approx(math.log(2 * n - 1))
+    for ignore, expected in ((True, sum(logs) / n), (False, math.log(2 * n - 1))):
+        chance = float(contrast_figures(torch.tensor(groups), ignore)["chance"])
+        assert chance == pytest.approx(expected, abs=1e-12)
     assert candidates(torch.tensor(groups), False, views=1).tolist() == [n - 1.0] * n
 
 

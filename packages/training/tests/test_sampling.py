@@ -1,6 +1,8 @@
+from dataclasses import fields
 from itertools import islice, takewhile
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
 from hypothesis import assume, given
@@ -12,7 +14,6 @@ from spinmark_training.sampling import (
     Slot,
     SubjectSampler,
     check_batch,
-    epoch_batches,
     epoch_order,
     next_size,
     slot_subjects,
@@ -37,6 +38,11 @@ def epoch_slots(n: int, batch: int, start: Place | None = None) -> list[Slot]:
     place = start or Place(0, 0)
     found = takewhile(lambda s: s.place.epoch == place.epoch, slots(n, batch, place))
     return list(found)
+
+
+def epoch_batches(n: int, batch: int, seed: int, epoch: int) -> list[npt.NDArray[np.int64]]:
+    slots_of = epoch_slots(n, batch, Place(epoch, 0))
+    return [slot_subjects(slot, n, seed=seed) for slot in slots_of]
 
 
 @given(st.integers(2, 90), st.integers(2, 40))
@@ -71,14 +77,20 @@ def test_a_batch_is_the_same_whatever_the_number_of_processes(
     n: int, batch: int, world: int
 ) -> None:
     assume(batch <= n)
-    alone = epoch_batches(n, batch, seed=1, epoch=2)
-    ranks = [epoch_batches(n, batch, seed=1, epoch=2, rank=r, world=world) for r in range(world)]
-    assert len({len(rank) for rank in ranks} | {len(alone)}) == 1
-    for whole, *parts in zip(alone, *ranks, strict=True):
-        assert len({len(part) for part in parts}) == 1
-        together = np.stack(parts, axis=1).ravel()
-        # In the order of the batch, less what the processes cannot share evenly.
-        assert list(together) == list(whole[: len(whole) // world * world])
+    sampler = SubjectSampler(scans(n, 2), cross_visit=0.5, seed=1)
+    alone = epoch_slots(n, batch, Place(2, 0))
+    place = Place(2, 0)
+    shared = takewhile(lambda s: s.place.epoch == 2, slots(n, batch, place, world))
+    assert len(list(shared)) == len(alone)
+    for slot in alone:
+        draw = sampler.draw(slot_subjects(slot, n, seed=1), 2)
+        parts = [draw.share(rank, world) for rank in range(world)]
+        assert len({len(part.first) for part in parts}) == 1
+        for field in fields(draw):
+            whole = getattr(draw, field.name)
+            together = np.concatenate([getattr(part, field.name) for part in parts])
+            # In the order of the batch, less what the processes cannot share evenly.
+            assert list(together) == list(whole[: len(whole) // world * world])
 
 
 @given(st.integers(10, 70), st.integers(10, 30), WORLDS, WORLDS, st.integers(0, 40))
@@ -208,7 +220,7 @@ def test_impossible_settings_are_refused() -> None:
     with pytest.raises(InputError, match=r"^data\.visits_per_joint: 0; accepted are 1.*$"):
         SubjectSampler(scans(2, 1), cross_visit=0.5, seed=0, visits_per_joint=0)
     with pytest.raises(InputError, match=r"^data\.subjects_per_batch: 8; .* to 3, the number .*$"):
-        epoch_batches(3, 8, seed=0, epoch=0)
+        check_batch(3, 8)
     with pytest.raises(InputError, match=r"^data\.subjects_per_batch: 1; accepted are 2, .*$"):
         check_batch(3, 1)
     with pytest.raises(InputError, match=r"^data\.subjects_per_batch: 3 over 4 processes; .*$"):

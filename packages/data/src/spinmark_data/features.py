@@ -18,14 +18,15 @@ INPUT_ROLES = (
 )
 # The table that `spinmark measure` makes.
 MORPHOMETRY = "morphometry"
-_KEYS = {
+TABLE_KEYS = {
     "subjects": ["subject_id"],
     "visits": ["subject_id", "visit"],
     "joints": ["subject_id", "laterality", "visit"],
     MORPHOMETRY: ["subject_id", "laterality", "visit"],
 }
-# Columns of the tables that place a row rather than describe it.
-_PLACES = frozenset({"subject_id", "laterality", "visit", "joint_id", "days", "months"})
+"""The columns that tell the rows of each table apart."""
+PLACES = frozenset({"subject_id", "laterality", "visit", "joint_id", "days", "months"})
+"""Columns of the tables that place a row rather than describe it."""
 
 
 class Tables(Protocol):
@@ -132,12 +133,12 @@ def morphometric_features(cohort: Tables, scans: pd.DataFrame) -> ClinicalTable:
 def _joined(cohort: Tables, scans: pd.DataFrame, rows: pd.DataFrame) -> ClinicalTable | None:
     """The variables of some rows of the dictionary, or None where no table holds one of them."""
     columns: dict[str, pd.Series] = {}
-    for name, key in _KEYS.items():
+    for name, key in TABLE_KEYS.items():
         named = rows.loc[rows["table"] == name, "variable"]
         if named.empty:
             continue
         table = cohort.table(name)
-        wanted = [v for v in named if v in table.columns and v not in _PLACES]
+        wanted = [v for v in named if v in table.columns and v not in PLACES]
         if not wanted:
             continue
         if table.duplicated(key).any():

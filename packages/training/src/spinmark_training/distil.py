@@ -28,9 +28,8 @@ from spinmark_training.start import (
     refuse_stray_subjects,
     start_encoder,
 )
+from spinmark_training.streams import Stream
 from spinmark_training.teacher import fit_teacher, teacher_latents
-
-_SHUFFLE = 3  # a stream of random numbers beside those of the sampling
 
 Progress = Callable[[int, int], None]
 
@@ -68,7 +67,7 @@ def shuffled_rows(
         raise InputError(
             f"shuffle_tables: {len(subjects)} training subject; 2 or more are needed to exchange tables"
         )
-    order = [subjects[i] for i in random_stream(seed, _SHUFFLE).permutation(len(subjects))]
+    order = [subjects[i] for i in random_stream(seed, Stream.SHUFFLE).permutation(len(subjects))]
     order.sort(key=lambda s: sorted((side, len(found)) for side, found in visits[s].items()))
     donors = dict(zip(order, order[1:] + order[:1], strict=True))
     given: dict[int, int] = {}

@@ -34,11 +34,10 @@ from spinmark_training.module import DivergedError, PretrainModule
 from spinmark_training.monitor import Monitor
 from spinmark_training.record import TIMING, Recorder, write_atomically
 from spinmark_training.sources import CohortLike, ScanSource, SplitLike, check_accelerator
+from spinmark_training.streams import Stream
 from spinmark_training.views import random_views
 
 Progress = Callable[[int, int], None]
-
-_MEASURED = 9  # a stream of random numbers beside those of the training
 
 
 @dataclass(frozen=True)
@@ -237,7 +236,7 @@ def _monitor(
 ) -> Monitor:
     def draw(scans: ScanSource, rows: npt.NDArray[np.int64], part: int) -> Tensor:
         # The same views in every measurement, so that measurements compare.
-        key = (config.seed, _MEASURED, part)
+        key = (config.seed, Stream.MEASURED, part)
         return random_views(scans, rows, config.augment, intensity, key=key, shape=shape)
 
     return Monitor(cohort, split, source.sequence, intensity, config.monitor, draw=draw)

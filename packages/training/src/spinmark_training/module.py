@@ -25,8 +25,8 @@ from spinmark_training.launch.guard import several_processes
 from spinmark_training.objectives.base import Objective, Scored, Views
 from spinmark_training.sampling import random_stream
 from spinmark_training.schedules import learning_rate_factor
+from spinmark_training.streams import Stream
 
-_STEP = 4  # a stream of random numbers beside those of the sampling
 _MOST_ROWS = 512  # uniformity compares every row with every other
 
 
@@ -113,7 +113,7 @@ class PretrainModule(LightningModule):
 
     def _seed_step(self, step: int, stream: int) -> None:
         """A step's random numbers follow from its number, so that a resumed run draws the same ones."""
-        key = random_stream(self._seed, _STEP, step, stream)
+        key = random_stream(self._seed, Stream.STEP, step, stream)
         torch.manual_seed(int(key.integers(2**62)))
 
     def _refuse_nonfinite(self, loss: Tensor, batch: Batch) -> None:

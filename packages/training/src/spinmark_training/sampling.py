@@ -1,15 +1,14 @@
 """Which subjects, joints, visits and views make up each batch: a pure function of seed and place.
 
-An epoch is one permutation of the subjects, cut into batches that all processes share: each takes
-every W-th subject of a batch, in equal counts, since uneven ones hang distributed training. So a batch
-holds the same subjects however many processes there are, but for fewer than W that sit it out where
-W does not divide it. Nothing is remembered but `Place`, so a run cut short resumes mid-epoch, with
+An epoch is one permutation of the subjects, cut into batches that all processes share: each takes a
+W-th of a batch's entries, equally many, since uneven ones hang distributed training. So a batch holds
+the same joints however many processes there are, but for fewer than W that sit it out where W does
+not divide it. Nothing is remembered but `Place`, so a run cut short resumes mid-epoch, with
 another number of processes or workers, or another batch size, if need be.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from itertools import takewhile
 from typing import NamedTuple
 
 import numpy as np
@@ -19,8 +18,7 @@ import pandas as pd
 from spinmark_training.errors import InputError
 from spinmark_training.feed.keys import hashes, uniforms
 from spinmark_training.sequences import further_at
-
-_ORDER, _VISITS, _SEQUENCES = 1, 2, 8  # streams of random numbers that must not coincide
+from spinmark_training.streams import Stream
 
 
 class Place(NamedTuple):
@@ -55,7 +53,7 @@ def random_stream(*key: int) -> np.random.Generator:
 
 def epoch_order(n: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
     """Return the permutation of `range(n)` in which an epoch takes the subjects."""
-    return random_stream(seed, _ORDER, epoch).permutation(n)
+    return random_stream(seed, Stream.ORDER, epoch).permutation(n)
 
 
 def next_size(left: int, batch: int) -> int:
@@ -118,46 +116,16 @@ def check_batch(n: int, batch: int, world: int = 1) -> None:
         )
 
 
-def slot_subjects(
-    slot: Slot, n: int, *, seed: int, rank: int = 0, world: int = 1
-) -> npt.NDArray[np.int64]:
-    """Return the subjects of a batch on one process.
+def slot_subjects(slot: Slot, n: int, *, seed: int) -> npt.NDArray[np.int64]:
+    """Return the subjects of a batch, over all processes.
 
     Args:
         slot: Where the batch stands.
         n: Subjects.
         seed: The run's seed.
-        rank: The process that asks.
-        world: The number of processes; up to `world - 1` subjects sit a batch out.
     """
     epoch, consumed = slot.place
-    each = slot.size // world
-    chosen = epoch_order(n, seed, epoch)[consumed : consumed + each * world]
-    return chosen[rank::world]
-
-
-def epoch_batches(
-    n: int, batch: int, *, seed: int, epoch: int, rank: int = 0, world: int = 1
-) -> list[npt.NDArray[np.int64]]:
-    """Cut an epoch into batches of subjects.
-
-    Args:
-        n: Subjects.
-        batch: Subjects in a full batch over all processes.
-        seed: The run's seed.
-        epoch: The epoch.
-        rank: The process that asks.
-        world: The number of processes.
-
-    Returns:
-        The batches of this process.
-
-    Raises:
-        InputError: There are not enough subjects for a batch, or for each process.
-    """
-    check_batch(n, batch, world)
-    found = takewhile(lambda s: s.place.epoch == epoch, slots(n, batch, Place(epoch, 0), world))
-    return [slot_subjects(slot, n, seed=seed, rank=rank, world=world) for slot in found]
+    return epoch_order(n, seed, epoch)[consumed : consumed + slot.size]
 
 
 @dataclass(frozen=True)
@@ -278,7 +246,7 @@ class SubjectSampler:
         epoch: int,
     ) -> list[int]:
         """The rows of second views, of a further sequence where there is one: all alike as likely."""
-        numbers = uniforms(hashes((self._seed, _SEQUENCES, epoch), joint, ordinal), 1)[:, 0]
+        numbers = uniforms(hashes((self._seed, Stream.SEQUENCES, epoch), joint, ordinal), 1)[:, 0]
         found = []
         for row, number in zip(second.tolist(), numbers.tolist(), strict=True):
             others = self._further.get(row)
@@ -291,7 +259,7 @@ class SubjectSampler:
         self, subject: int, epoch: int
     ) -> Iterator[tuple[int, npt.NDArray[np.int64], list[tuple[int, int]]]]:
         """Each joint of a subject, its scans, and which of them the views of each entry are of."""
-        random = random_stream(self._seed, _VISITS, epoch, subject)
+        random = random_stream(self._seed, Stream.VISITS, epoch, subject)
         for joint, rows in self._joints[subject]:
             one = int(random.integers(len(rows)))
             pairs = [(one, self._other(one, len(rows), random))]

@@ -8,23 +8,15 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from spinmark_data.features import PLACES
 from spinmark_training.errors import InputError
+from spinmark_training.scan_tables import Vector, as_numbers, kind_of, look_up
 from spinmark_training.sources import CohortLike, ScanSource
 from spinmark_training.survival_times import times_to_event
 
-_KEYS = {
-    "joints": ["subject_id", "laterality", "visit"],
-    "visits": ["subject_id", "visit"],
-    "subjects": ["subject_id"],
-    "morphometry": ["subject_id", "laterality", "visit"],
-}
-# Columns that place a row rather than describe it.
-_PLACES = frozenset({"subject_id", "laterality", "visit", "joint_id", "days", "months"})
 # What each role may serve for; every other role may be learnt from.
 _NEVER = ("outcome",)
 _NO_LABEL = ("outcome", "administrative")
-
-Vector = npt.NDArray[np.float64]
 
 
 class SideInformation:
@@ -130,10 +122,9 @@ class SideInformation:
 
         As the dictionary has it; without its word, text is nominal and numbers are continuous.
         """
-        known = self._dictionary()
-        kinds = known.loc[known["variable"] == name, "kind"].dropna()
-        if len(kinds) and str(kinds.iloc[0]):
-            return str(kinds.iloc[0])
+        kind = kind_of(self._dictionary(), name)
+        if kind is not None:
+            return kind
         found = self._find(name)
         text = found is not None and not pd.api.types.is_numeric_dtype(found)
         return "nominal" if text else "continuous"
@@ -210,18 +201,8 @@ class SideInformation:
     def _find(self, name: str) -> "pd.Series | None":
         """The values of a variable of the rows that are seen; none if no table has it."""
         if name not in self._found:
-            self._found[name] = None if name in _PLACES else self._look_up(name)
+            self._found[name] = None if name in PLACES else look_up(self._table, self._seen(), name)
         return self._found[name]
-
-    def _look_up(self, name: str) -> "pd.Series | None":
-        for table, key in _KEYS.items():
-            frame = self._table(table)
-            if name in frame.columns:
-                found = self._seen()[key].merge(
-                    frame[[*key, name]], on=key, how="left", validate="many_to_one"
-                )
-                return found[name]
-        return None
 
     def _table(self, name: str) -> pd.DataFrame:
         if name not in self._tables:
@@ -233,11 +214,7 @@ class SideInformation:
         found = self._find(name)
         if found is None:
             raise InputError(f"{field}: no table of the cohort has {name!r}")
-        if pd.api.types.is_numeric_dtype(found):
-            values = found.to_numpy(np.float64, na_value=np.nan)
-        else:
-            codes, _ = pd.factorize(found, sort=True)
-            values = np.where(codes < 0, np.nan, codes.astype(np.float64))
+        values = as_numbers(found)
         if not np.isfinite(values).any():
             raise InputError(f"{field}: {name} is missing of every training scan")
         return self._spread(np.where(np.isfinite(values), values, np.nan))

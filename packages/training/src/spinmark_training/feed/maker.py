@@ -22,9 +22,7 @@ from spinmark_training.feed.draws import keyed_parameters
 from spinmark_training.feed.jobs import Job
 from spinmark_training.feed.keys import hashes, uniforms
 from spinmark_training.sources import ScanSource
-
-# Streams of random numbers beside those of the sampling.
-_CROPS, _VIEWS, _CENTRES = 5, 6, 7
+from spinmark_training.streams import Stream
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ class ViewMaker:
         apart = np.flatnonzero(job.first != job.second)
         second_of[apart] = n + np.arange(len(apart))
         rows = np.concatenate([job.first, job.second[apart]])
-        key = (self.seed, _CROPS, job.epoch)
+        key = (self.seed, Stream.CROPS, job.epoch)
         # The same place at both visits.
         starts = self.plan.draw(uniforms(hashes(key, job.joint, job.ordinal), 3))
         starts = np.concatenate([starts, starts[apart]])
@@ -136,11 +134,11 @@ class ViewMaker:
         """Views `number`, `number + 1`, ... of each joint."""
         views = (number + np.arange(len(sources))).repeat(len(job.joint))
         columns = [np.tile(c, len(sources)) for c in (job.joint, job.ordinal)]
-        key = (self.seed, _VIEWS, job.epoch)
+        key = (self.seed, Stream.VIEWS, job.epoch)
         parameters = keyed_parameters(hashes(key, *columns, views), self.augment)
         reach = np.array(self.plan.reach(shape))
         if reach.any():
-            keys = hashes((self.seed, _CENTRES, job.epoch), *columns, views)
+            keys = hashes((self.seed, Stream.CENTRES, job.epoch), *columns, views)
             shift = (2 * uniforms(keys, 3) - 1) * reach * np.array(self.source.spacing_mm)
             parameters = replace(parameters, centre=torch.from_numpy(shift).float())
         return Looks(torch.from_numpy(np.concatenate(sources)), parameters)

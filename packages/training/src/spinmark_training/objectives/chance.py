@@ -1,6 +1,5 @@
 """What a contrast comes to for an encoder that tells nothing apart, and how many it was contrasted with."""
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -14,21 +13,6 @@ Level = Callable[[Tensor], Tensor]
 
 
 _ROWS = 512
-
-
-def chance_level(groups: Tensor, ignore_same: bool) -> float:
-    """Return the NT-Xent of an encoder that cannot tell its pairs apart.
-
-    Args:
-        groups: The group of each pair, `(N,)`.
-        ignore_same: Whether other pairs of a group are no negatives.
-
-    Returns:
-        The mean over pairs of the log of the number of candidates; ln(2N - 1) without groups.
-    """
-    if not ignore_same:
-        return math.log(2 * len(groups) - 1)
-    return float(nt_xent_level(candidates(groups, ignore_same)).mean())
 
 
 def candidates(groups: Tensor, ignore_same: bool, views: int = 2) -> Tensor:

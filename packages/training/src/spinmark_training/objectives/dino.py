@@ -10,7 +10,7 @@ from spinmark_models.encoders import ImageEncoder
 from spinmark_models.losses.dino import Centre, dino, dino_chance
 from spinmark_training.batch import Batch
 from spinmark_training.config import ObjectiveConfig
-from spinmark_training.objectives.base import Objective, Scored, Views
+from spinmark_training.objectives.base import Scored, Views
 from spinmark_training.objectives.prototype_head import (
     PrototypeHead,
     Said,
@@ -19,7 +19,6 @@ from spinmark_training.objectives.prototype_head import (
 )
 from spinmark_training.objectives.settings import given
 from spinmark_training.objectives.slow_teacher import TaughtObjective, check_setting
-from spinmark_training.side_information import SideInformation
 
 
 class Dino(TaughtObjective):
@@ -106,13 +105,3 @@ class Dino(TaughtObjective):
         if self._seen is not None:
             self.centre.update([self._seen])
         self._seen = None
-
-
-def build_dino(
-    config: ObjectiveConfig,
-    projection: ProjectionConfig,
-    encoder: ImageEncoder,
-    known: SideInformation,
-) -> Objective:
-    """Build DINO."""
-    return Dino(encoder, projection, config)

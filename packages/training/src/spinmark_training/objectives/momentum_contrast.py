@@ -11,7 +11,7 @@ from spinmark_models.losses.mochi import mochi
 from spinmark_models.losses.moco import moco, moco_v3
 from spinmark_training.batch import Batch
 from spinmark_training.config import ObjectiveConfig
-from spinmark_training.objectives.base import Objective, Scored, Views
+from spinmark_training.objectives.base import Scored, Views
 from spinmark_training.objectives.candidate_figures import (
     one_key_negatives,
     stored_figures,
@@ -20,7 +20,6 @@ from spinmark_training.objectives.candidate_figures import (
 from spinmark_training.objectives.predictive import build_predictor
 from spinmark_training.objectives.settings import given
 from spinmark_training.objectives.slow_teacher import TaughtObjective, check_setting, plain_head
-from spinmark_training.side_information import SideInformation
 
 
 class MomentumContrast(TaughtObjective):
@@ -132,23 +131,3 @@ class MomentumContrastInBatch(TaughtObjective):
         count, figures = one_key_negatives(subject, self._ignore)
         figures["chance"] = 4 * self._temperature * torch.log1p(count).mean()
         return Scored(loss, figures, queries.detach())
-
-
-def build_momentum_contrast(
-    config: ObjectiveConfig,
-    projection: ProjectionConfig,
-    encoder: ImageEncoder,
-    known: SideInformation,
-) -> Objective:
-    """Build MoCo v2, or MoCHi on its queue."""
-    return MomentumContrast(encoder, projection, config)
-
-
-def build_momentum_contrast_in_batch(
-    config: ObjectiveConfig,
-    projection: ProjectionConfig,
-    encoder: ImageEncoder,
-    known: SideInformation,
-) -> Objective:
-    """Build MoCo v3."""
-    return MomentumContrastInBatch(encoder, projection, config)

@@ -13,7 +13,6 @@ from spinmark_training.config import ObjectiveConfig
 from spinmark_training.objectives.base import Objective, Scored, Views
 from spinmark_training.objectives.settings import given
 from spinmark_training.objectives.slow_teacher import TaughtObjective, check_setting
-from spinmark_training.side_information import SideInformation
 
 
 def build_predictor(features: int, hidden: int) -> Predictor:
@@ -82,23 +81,3 @@ class PredictedSelf(Objective):
         p1, p2 = torch.chunk(self.predictor(projected), 2)
         loss = simsiam(p1, p2, *projected.chunk(2))
         return Scored(loss, {}, projected.detach())
-
-
-def build_byol(
-    config: ObjectiveConfig,
-    projection: ProjectionConfig,
-    encoder: ImageEncoder,
-    known: SideInformation,
-) -> Objective:
-    """Build BYOL."""
-    return PredictedTeacher(encoder, projection, config)
-
-
-def build_simsiam(
-    config: ObjectiveConfig,
-    projection: ProjectionConfig,
-    encoder: ImageEncoder,
-    known: SideInformation,
-) -> Objective:
-    """Build SimSiam."""
-    return PredictedSelf(encoder, projection, config)

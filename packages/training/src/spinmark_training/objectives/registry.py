@@ -6,27 +6,44 @@ from spinmark_models.config import ProjectionConfig
 from spinmark_models.encoders import ImageEncoder
 from spinmark_training.config import ObjectiveConfig
 from spinmark_training.objectives.base import Objective
-from spinmark_training.objectives.dino import build_dino
+from spinmark_training.objectives.dino import Dino
 from spinmark_training.objectives.feature_statistics import build_statistics
 from spinmark_training.objectives.instance_bank import build_instance_bank
 from spinmark_training.objectives.labelled_rows import build_ranked, build_supervised
 from spinmark_training.objectives.momentum_contrast import (
-    build_momentum_contrast,
-    build_momentum_contrast_in_batch,
+    MomentumContrast,
+    MomentumContrastInBatch,
 )
 from spinmark_training.objectives.near_numbers import build_near_numbers
 from spinmark_training.objectives.near_visits import build_near_visits
-from spinmark_training.objectives.predictive import build_byol, build_simsiam
-from spinmark_training.objectives.self_distillation import build_self_distillation
+from spinmark_training.objectives.predictive import PredictedSelf, PredictedTeacher
+from spinmark_training.objectives.self_distillation import SelfDistillation
 from spinmark_training.objectives.settings import resolve
 from spinmark_training.objectives.similar_tables import build_similar_tables
-from spinmark_training.objectives.swav import build_swav
+from spinmark_training.objectives.swav import Swav
 from spinmark_training.objectives.terms import with_terms
 from spinmark_training.objectives.two_sides import build_two_sides
 from spinmark_training.objectives.two_views import build_contrast
 from spinmark_training.side_information import SideInformation
 
 Builder = Callable[[ObjectiveConfig, ProjectionConfig, ImageEncoder, SideInformation], Objective]
+
+
+def _of(
+    kind: Callable[[ImageEncoder, ProjectionConfig, ObjectiveConfig], Objective],
+) -> Builder:
+    """The builder of an objective that is told by its configuration alone."""
+
+    def build(
+        config: ObjectiveConfig,
+        projection: ProjectionConfig,
+        encoder: ImageEncoder,
+        known: SideInformation,
+    ) -> Objective:
+        return kind(encoder, projection, config)
+
+    return build
+
 
 OBJECTIVES: dict[str, Builder] = {
     # Contrastive, two views.
@@ -52,25 +69,25 @@ OBJECTIVES: dict[str, Builder] = {
     "clip": build_two_sides,
     "siglip": build_two_sides,
     # A slow teacher, a queue or a bank.
-    "moco": build_momentum_contrast,
-    "mochi_queue": build_momentum_contrast,
-    "moco_v3": build_momentum_contrast_in_batch,
+    "moco": _of(MomentumContrast),
+    "mochi_queue": _of(MomentumContrast),
+    "moco_v3": _of(MomentumContrastInBatch),
     "instance_bank": build_instance_bank,
-    "byol": build_byol,
-    "simsiam": build_simsiam,
-    "dino": build_dino,
-    "swav": build_swav,
+    "byol": _of(PredictedTeacher),
+    "simsiam": _of(PredictedSelf),
+    "dino": _of(Dino),
+    "swav": _of(Swav),
     # Distillation by a slow teacher of the same kind.
-    "cosine": build_self_distillation,
-    "vid": build_self_distillation,
-    "crd": build_self_distillation,
-    "kd": build_self_distillation,
-    "rkd_distance": build_self_distillation,
-    "rkd_angle": build_self_distillation,
-    "cka": build_self_distillation,
-    "cka_debiased": build_self_distillation,
-    "pkt": build_self_distillation,
-    "similarity_preserving": build_self_distillation,
+    "cosine": _of(SelfDistillation),
+    "vid": _of(SelfDistillation),
+    "crd": _of(SelfDistillation),
+    "kd": _of(SelfDistillation),
+    "rkd_distance": _of(SelfDistillation),
+    "rkd_angle": _of(SelfDistillation),
+    "cka": _of(SelfDistillation),
+    "cka_debiased": _of(SelfDistillation),
+    "pkt": _of(SelfDistillation),
+    "similarity_preserving": _of(SelfDistillation),
 }
 
 

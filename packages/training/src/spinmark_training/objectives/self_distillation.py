@@ -20,13 +20,12 @@ from spinmark_models.losses.registry import get_loss
 from spinmark_models.losses.vid import ErrorVariance, vid
 from spinmark_training.batch import Batch
 from spinmark_training.config import ObjectiveConfig
-from spinmark_training.objectives.base import Objective, Scored, Views
+from spinmark_training.objectives.base import Scored, Views
 from spinmark_training.objectives.candidate_figures import one_key_negatives
 from spinmark_training.objectives.chance import contrast_figures
 from spinmark_training.objectives.predictive import build_predictor
 from spinmark_training.objectives.settings import given
 from spinmark_training.objectives.slow_teacher import TaughtObjective, check_setting
-from spinmark_training.side_information import SideInformation
 
 
 class Plain(nn.Module):
@@ -175,13 +174,3 @@ def _crd_chance(count: Tensor) -> Tensor:
     some = count.clamp_min(1)
     least = torch.log1p(some) + some * torch.log1p(1 / some)
     return torch.where(count > 0, least, torch.zeros_like(least)).mean()
-
-
-def build_self_distillation(
-    config: ObjectiveConfig,
-    projection: ProjectionConfig,
-    encoder: ImageEncoder,
-    known: SideInformation,
-) -> Objective:
-    """Build the objective of a distillation loss; its name is the loss's."""
-    return SelfDistillation(encoder, projection, config)

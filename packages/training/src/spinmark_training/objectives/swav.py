@@ -21,7 +21,6 @@ from spinmark_training.objectives.prototype_head import (
 )
 from spinmark_training.objectives.settings import given
 from spinmark_training.objectives.slow_teacher import check_setting
-from spinmark_training.side_information import SideInformation
 
 
 class Swav(Objective):
@@ -106,13 +105,3 @@ def _share(stored: Tensor) -> Tensor:
     each = len(stored) // world
     rank = torch.distributed.get_rank() if is_distributed() else 0
     return stored[rank * each : (rank + 1) * each]
-
-
-def build_swav(
-    config: ObjectiveConfig,
-    projection: ProjectionConfig,
-    encoder: ImageEncoder,
-    known: SideInformation,
-) -> Objective:
-    """Build SwAV."""
-    return Swav(encoder, projection, config)

@@ -6,13 +6,9 @@ import numpy as np
 import pandas as pd
 
 from spinmark_training.probes.linear import Vector
+from spinmark_training.scan_tables import as_numbers, kind_of, look_up
 from spinmark_training.sources import CohortLike
 
-_KEYS = {
-    "joints": ["subject_id", "laterality", "visit"],
-    "visits": ["subject_id", "visit"],
-    "subjects": ["subject_id"],
-}
 _CLASSES = ("nominal", "binary")
 
 
@@ -43,13 +39,8 @@ def scan_variable(cohort: CohortLike, scans: pd.DataFrame, name: str) -> Vector 
         One number a scan, NaN where unknown; none if no table has the variable. What is no number
         becomes codes in sorted order.
     """
-    values = _lookup(cohort, scans, name)
-    if values is None:
-        return None
-    if pd.api.types.is_numeric_dtype(values):
-        return values.to_numpy(np.float64)
-    codes, _ = pd.factorize(values, sort=True)
-    return np.where(codes < 0, np.nan, codes.astype(np.float64))
+    cells = look_up(cohort.table, scans, name)
+    return None if cells is None else as_numbers(cells)
 
 
 def find_target(cohort: CohortLike, scans: pd.DataFrame, name: str) -> Target | None:
@@ -64,33 +55,13 @@ def find_target(cohort: CohortLike, scans: pd.DataFrame, name: str) -> Target | 
         The target, or none if no table has it. Without a word in the dictionary text and numbers of at
         most two values are classes.
     """
-    values = scan_variable(cohort, scans, name)
-    if values is None:
+    cells = look_up(cohort.table, scans, name)
+    if cells is None:
         return None
-    kind = _kind(cohort, name)
+    values, kind = as_numbers(cells), kind_of(cohort.dictionary, name)
     if kind is None:
-        found = _lookup(cohort, scans, name)
-        text = found is not None and not pd.api.types.is_numeric_dtype(found)
+        text = not pd.api.types.is_numeric_dtype(cells)
         classes = text or len(np.unique(values[np.isfinite(values)])) <= 2
     else:
         classes = kind in _CLASSES
     return Target(name=name, values=values, classes=classes)
-
-
-def _lookup(cohort: CohortLike, scans: pd.DataFrame, name: str) -> "pd.Series | None":
-    for table, key in _KEYS.items():
-        frame = cohort.table(table)
-        if name in frame.columns:
-            found = scans[key].merge(
-                frame[[*key, name]], on=key, how="left", validate="many_to_one"
-            )
-            return found[name]
-    return None
-
-
-def _kind(cohort: CohortLike, name: str) -> str | None:
-    dictionary = cohort.dictionary
-    if not {"name", "kind"} <= set(dictionary.columns):
-        return None
-    kinds = dictionary.loc[dictionary["name"] == name, "kind"]
-    return str(kinds.iloc[0]) if len(kinds) and kinds.notna().iloc[0] else None

@@ -21,6 +21,7 @@ from spinmark_training.config import (
     PretrainConfig,
     TeacherConfig,
     TrainerConfig,
+    TransferConfig,
 )
 from spinmark_training.distil import distil, shuffled_rows
 from spinmark_training.errors import InputError
@@ -130,9 +131,9 @@ def test_the_same_seed_gives_the_same_weights(
     assert not same(tmp_path / "a", base)
     assert done[-1] == (3, 3)
     assert summary.steps == 3
-    assert {"loss_ssl", "loss_clip", "chance_clip", "loss_distill"} <= set(summary.rows[-1])
+    assert {"loss_ssl", "loss_clip", "chance_clip", "loss_rkd_distance"} <= set(summary.rows[-1])
     row = summary.rows[-1]
-    total = row["loss_ssl"] + 2 * row["loss_clip"] + row["loss_distill"]
+    total = row["loss_ssl"] + 2 * row["loss_clip"] + row["loss_rkd_distance"]
     assert row["loss"] == pytest.approx(total, rel=1e-5)
     teacher = load_teacher(tmp_path / "a" / "teacher")
     assert set(teacher.subjects) == set(tiny[1].subjects("train"))
@@ -164,14 +165,19 @@ def test_without_its_weights_the_tables_do_not_matter(
     tiny: tuple[Cohort, Split], base: Path, tmp_path: Path
 ) -> None:
     for name, shuffle in (("real", False), ("control", True)):
-        alone = config(clip_weight=0.0, distill_weight=0.0, shuffle_tables=shuffle)
+        alone = config(transfer=TransferConfig(terms={}), shuffle_tables=shuffle)
         distil(*tiny, base, alone, tmp_path / name)
     assert same(tmp_path / "real", tmp_path / "control")
 
 
 def test_a_cosine_term_is_taken(tiny: tuple[Cohort, Split], base: Path, tmp_path: Path) -> None:
-    summary = distil(*tiny, base, config(distill_term="cosine", steps=1), tmp_path / "run")
-    assert 0 <= summary.rows[-1]["loss_distill"] <= 4
+    summary = distil(
+        *tiny,
+        base,
+        config(transfer=TransferConfig(terms={"clip": 2.0, "cosine": 1.0}), steps=1),
+        tmp_path / "run",
+    )
+    assert 0 <= summary.rows[-1]["loss_cosine"] <= 4
 
 
 def test_an_encoder_that_saw_held_out_subjects_is_refused(

@@ -30,6 +30,7 @@ from spinmark_training.start import (
 )
 from spinmark_training.streams import Stream
 from spinmark_training.teacher import fit_teacher, teacher_latents
+from spinmark_training.transfer import build_transfer, save_alignment
 
 Progress = Callable[[int, int], None]
 
@@ -92,8 +93,8 @@ def distil(
 ) -> RunSummary:
     """Continue a run with a clinical teacher beside the self-supervision.
 
-    The loss is `ssl_weight` times the objective, `clip_weight` times the contrast of images and tables, and
-    `distill_weight` times the distillation term. The teacher is fitted first and then frozen.
+    The loss is `ssl_weight` times the objective, plus the terms of `transfer` by their weights. The teacher
+    is fitted first and then frozen.
 
     Args:
         cohort: The cohort.
@@ -134,23 +135,22 @@ def distil(
     torch.manual_seed(config.seed + 1)
     known = SideInformation(cohort, source)
     objective = build_objective(config.objective, config.projection, encoder, known)
-    module = DistilModule(
-        encoder,
-        objective,
-        config.optim,
-        config.trainer,
-        config.seed,
-        projection=config.projection,
+    transfer = build_transfer(
+        config.transfer,
+        config.projection,
+        features=encoder.embedding_size,
         targets=torch.from_numpy(targets),
         ssl_weight=config.ssl_weight,
-        clip_weight=config.clip_weight,
-        clip_temperature=config.clip_temperature,
-        term=config.distill_term,
-        term_weight=config.distill_weight,
+    )
+    module = DistilModule(
+        encoder, objective, config.optim, config.trainer, config.seed, transfer=transfer
     )
     load_objective(module.objective, from_run)
     # Without a step nothing was learnt of the tables.
     learnt = teacher.encoder.schema.names if config.optim.steps else ()
     module.inherited = (*inherited_uses(from_run), *learnt)
     name = "distilled-shuffled" if config.shuffle_tables else "distilled"
-    return fit_run(module, cohort, split, source, intensity, config, out, name, progress)
+    summary = fit_run(module, cohort, split, source, intensity, config, out, name, progress)
+    if transfer.heads is not None and this_process(config.trainer).is_main:
+        save_alignment(out / "alignment", transfer.heads)
+    return summary

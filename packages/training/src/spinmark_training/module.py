@@ -9,9 +9,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from spinmark_models.config import ProjectionConfig
 from spinmark_models.encoders import ImageEncoder
-from spinmark_models.heads import ProjectionHead
 from spinmark_models.health import alignment, uniformity
 from spinmark_models.losses.core.batch import process_count
 from spinmark_models.momentum import make_teacher, update_teacher
@@ -26,6 +24,7 @@ from spinmark_training.objectives.base import Objective, Scored, Views
 from spinmark_training.sampling import random_stream
 from spinmark_training.schedules import learning_rate_factor
 from spinmark_training.streams import Stream
+from spinmark_training.transfer import Transfer
 
 _MOST_ROWS = 512  # uniformity compares every row with every other
 
@@ -282,9 +281,7 @@ def _relative(before: Sequence[Tensor], after: Sequence[Tensor]) -> Tensor:
 
 
 class DistilModule(PretrainModule):
-    """Self-supervision together with a frozen clinical teacher.
-
-    The contrast between image and table follows Hager et al. 2023, arXiv:2303.14080.
+    """Self-supervision together with a clinical teacher.
 
     Args:
         encoder: The image encoder.
@@ -292,16 +289,8 @@ class DistilModule(PretrainModule):
         optim: The optimiser.
         trainer: How the encoder is run.
         seed: Of whatever is random within a step.
-        projection: The heads between embeddings and the image-table contrast.
-        targets: The teacher's standardised latents, one row a scan of the source `(scans, L)`.
-        ssl_weight: Weight of the self-supervised loss.
-        clip_weight: Weight of the contrast between image and table.
-        clip_temperature: Its temperature.
-        term: The relational or regression loss.
-        term_weight: Its weight.
+        transfer: The terms between image and table.
     """
-
-    targets: Tensor
 
     def __init__(
         self,
@@ -311,46 +300,15 @@ class DistilModule(PretrainModule):
         trainer: TrainerConfig | None = None,
         seed: int = 0,
         *,
-        projection: ProjectionConfig,
-        targets: Tensor,
-        ssl_weight: float,
-        clip_weight: float,
-        clip_temperature: float,
-        term: str,
-        term_weight: float,
+        transfer: Transfer,
     ) -> None:
         super().__init__(encoder, objective, optim, trainer, seed)
-        latent = targets.shape[1]
-        self.image_head = ProjectionHead(encoder.embedding_size, projection)
-        self.table_head = ProjectionHead(latent, projection)
-        self.predictor = nn.Linear(encoder.embedding_size, latent) if term == "cosine" else None
-        self.register_buffer("targets", targets, persistent=False)
-        self._weights = (ssl_weight, clip_weight, term_weight)
-        self._clip_temperature = clip_temperature
+        self.transfer = transfer
 
     def combine(self, scored: Scored, embedding: Tensor, batch: Batch) -> Tensor:
-        """Return the weighted sum of self-supervision, image-table contrast and distillation term."""
-        from spinmark_models.losses.clip import clip_chance, clip_loss
-        from spinmark_models.losses.regression import cosine_regression
-        from spinmark_models.losses.relational import relational_distance
-
-        image = self.image_head(embedding).chunk(2)
-        taught = [self.targets[batch.first], self.targets[batch.second]]
-        table = self.table_head(torch.cat(taught)).chunk(2)
-        # View by view: both views of a visit share one table row, which must not be its own negative.
-        clip = torch.stack(
-            [clip_loss(image[i], table[i], self._clip_temperature) for i in (0, 1)]
-        ).mean()
-        if self.predictor is None:
-            halves = embedding.chunk(2)
-            term = torch.stack([relational_distance(halves[i], taught[i]) for i in (0, 1)]).mean()
-        else:
-            term = cosine_regression(self.predictor(embedding), torch.cat(taught))
+        """Return the weighted sum of self-supervision and the terms between image and table."""
+        loss: Tensor
+        loss, figures = self.transfer(scored.loss, embedding, batch)
         if self.recording:
-            self.figures |= {
-                "loss_clip": clip.detach(),
-                "chance_clip": clip_chance(len(batch)),
-                "loss_distill": term.detach(),
-            }
-        weights = self._weights
-        return weights[0] * scored.loss + weights[1] * clip + weights[2] * term
+            self.figures |= figures
+        return loss

@@ -9,6 +9,7 @@ from spinmark_training.config.optim import OptimConfig
 from spinmark_training.config.runs import DistilConfig, PretrainConfig, RunConfig
 from spinmark_training.config.teacher import TeacherConfig
 from spinmark_training.config.trainer import TrainerConfig
+from spinmark_training.config.transfer import TransferConfig
 
 __all__ = [
     "AlignConfig",
@@ -23,6 +24,7 @@ __all__ = [
     "RunConfig",
     "TeacherConfig",
     "TrainerConfig",
+    "TransferConfig",
     "ViewsConfig",
     "WindowConfig",
 ]

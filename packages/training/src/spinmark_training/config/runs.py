@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from spinmark_models.config import EncoderConfig, IntensityRule, ProjectionConfig
 from spinmark_training.augment.config import AugmentConfig
@@ -12,6 +11,7 @@ from spinmark_training.config.objective import ObjectiveConfig
 from spinmark_training.config.optim import OptimConfig
 from spinmark_training.config.teacher import TeacherConfig
 from spinmark_training.config.trainer import TrainerConfig
+from spinmark_training.config.transfer import TransferConfig
 
 
 @dataclass(kw_only=True)
@@ -82,17 +82,11 @@ class DistilConfig(RunConfig):
         monitor: The measurements along the way.
         teacher: The clinical encoder.
         ssl_weight: Weight of the self-supervised objective.
-        clip_weight: Weight of the contrast between a scan and its table row.
-        clip_temperature: Divides the cosine similarities of that contrast.
-        distill_term: What else holds the embedding to the teacher: distances between rows, or a cosine.
-        distill_weight: Weight of that term.
+        transfer: The terms between image and table.
         shuffle_tables: Give every training subject another's table: a control that must not help.
     """
 
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     ssl_weight: float = 1.0
-    clip_weight: float = 2.0
-    clip_temperature: float = 0.15
-    distill_term: Literal["relational_distance", "cosine"] = "relational_distance"
-    distill_weight: float = 1.0
+    transfer: TransferConfig = field(default_factory=TransferConfig)
     shuffle_tables: bool = False

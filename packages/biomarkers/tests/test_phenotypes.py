@@ -163,3 +163,22 @@ def test_an_encoder_that_was_taught_an_outcome_is_refused(planted):
     taught = ds.assign_attrs(uses=json.dumps(["AGE", "outcome:tkr"]))
     with pytest.raises(InputError, match=r"learnt from outcome:tkr, and phenotypes that know"):
         discover(taught, DiscoverConfig(**FAST))
+
+
+def test_one_part_of_an_embedding_is_clustered_alone():
+    ds, truth = cohort("planted", features=6)
+    noise = np.random.default_rng(5).normal(size=(ds.sizes["scan"], 6))
+    both = np.hstack([noise, ds["embedding"].values])
+    whole = ds.drop_vars("embedding").drop_dims("feature", errors="ignore")
+    whole = whole.assign(embedding=(("scan", "feature"), both.astype(np.float32)))
+    whole = whole.assign_coords(part=("feature", ["table"] * 6 + ["image"] * 6))
+    fast = {**FAST, "k": 3}
+    image = discover(whole, DiscoverConfig(**fast, part="image"))
+    held = ds["set"].values == "test"
+    assert rand_index(truth[held], image.dataset["label"].values[held]) > 0.9
+    alone = discover(ds, DiscoverConfig(**fast))
+    assert (image.dataset["label"].values == alone.dataset["label"].values).all()
+    table = discover(whole, DiscoverConfig(**fast, part="table"))
+    assert rand_index(truth[held], table.dataset["label"].values[held]) < 0.2
+    with pytest.raises(InputError, match="part: 'image', but these embeddings have no parts"):
+        discover(ds, DiscoverConfig(**fast, part="image"))

@@ -15,6 +15,8 @@ class DiscoverConfig:
         k_max: Largest number tried when k is null.
         components: Principal components that are clustered, at most.
         whiten: Scale the components to unit variance first.
+        part: The part of the embedding that is clustered, where an encoder has parts: `table`, what the
+            clinical table explains, or `image`, what it does not; null takes the whole.
         visits: Scans that define the phenotypes: those of the cohort's first visit, or all visits.
         restarts: Starts of each clustering; the best is kept.
         bootstrap: Subject bootstrap samples for the stability of each phenotype.
@@ -30,6 +32,7 @@ class DiscoverConfig:
     k_max: int = 8
     components: int = 16
     whiten: bool = False
+    part: Literal["table", "image"] | None = None
     visits: Literal["baseline", "all"] = "baseline"
     restarts: int = 10
     bootstrap: int = 50

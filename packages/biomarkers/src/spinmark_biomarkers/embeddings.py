@@ -66,6 +66,29 @@ def open_embeddings(folder: Path) -> xr.Dataset:
     return plain_strings(check_embeddings(ds))
 
 
+def features_of_part(ds: xr.Dataset, part: str | None) -> xr.Dataset:
+    """Keep the features of one part of an embedding.
+
+    Args:
+        ds: The embeddings; `part(feature)` names the part of each feature where there are such.
+        part: The part; none keeps all features.
+
+    Raises:
+        InputError: There is no such part.
+    """
+    if part is None:
+        return ds
+    if "part" not in ds.variables:
+        raise InputError(
+            f"part: {part!r}, but these embeddings have no parts; accepted are those of a run with "
+            "transfer.parts, or no part"
+        )
+    names = np.asarray(ds["part"].values, dtype=object).astype(str)
+    if part not in names:
+        raise InputError(f"part: {part!r}; accepted are {_some(sorted(set(names)))}")
+    return ds.isel(feature=np.flatnonzero(names == part))
+
+
 def check_embeddings(ds: xr.Dataset) -> xr.Dataset:
     """Check a dataset against the embeddings schema and return it.
 

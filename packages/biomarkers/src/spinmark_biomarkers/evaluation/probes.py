@@ -226,19 +226,7 @@ def site_probe(
     known, truth = np.asarray(site_fit).astype(str), np.asarray(site_test).astype(str)
     _lengths("x_fit", len(fit), known, np.asarray(groups_fit))
     _lengths("x_test", len(test), truth, np.asarray(groups_test))
-    if np.unique(known).size < 2:
-        raise InputError(f"site_fit: one site only ({known[0]}); accepted are at least two")
-    mean, scale = _standardise(fit)
-    z, z_test = (fit - mean) / scale, (test - mean) / scale
-    with threadpool_limits(limits=1):
-        if method == "logistic":
-            model = LogisticRegression(C=0.1, max_iter=5000).fit(z, known)
-        elif method == "knn":
-            count = min(neighbours, len(z))
-            model = KNeighborsClassifier(count, metric="cosine", algorithm="brute").fit(z, known)
-        else:
-            raise InputError(f"method: '{method}'; accepted are logistic and knn")
-        right = np.asarray(model.predict(z_test)) == truth
+    right = predict_sites(fit, known, test, method=method, neighbours=neighbours) == truth
     sites, codes = np.unique(truth, return_inverse=True)
 
     def balanced(index: Rows) -> float:
@@ -248,6 +236,44 @@ def site_probe(
         return float((found[there > 0] / there[there > 0]).mean())
 
     return subject_bootstrap(balanced, groups_test, draws=draws, seed=seed, level=level)
+
+
+def predict_sites(
+    x_fit: Floats,
+    site_fit: npt.NDArray[np.str_],
+    x_test: Floats,
+    *,
+    method: Literal["logistic", "knn"] = "logistic",
+    neighbours: int = 10,
+) -> npt.NDArray[np.str_]:
+    """Tell the site of rows; see `site_probe`, which scores it.
+
+    Args:
+        x_fit: Shape (n, feature).
+        site_fit: Shape (n,).
+        x_test: Shape (m, feature).
+        method: "logistic" (linear, L2) or "knn" (cosine).
+        neighbours: Neighbours of knn.
+
+    Returns:
+        Shape (m,).
+
+    Raises:
+        InputError: An unknown method, or one site only.
+    """
+    if np.unique(site_fit).size < 2:
+        raise InputError(f"site_fit: one site only ({site_fit[0]}); accepted are at least two")
+    mean, scale = _standardise(x_fit)
+    z, z_test = (x_fit - mean) / scale, (x_test - mean) / scale
+    with threadpool_limits(limits=1):
+        if method == "logistic":
+            model = LogisticRegression(C=0.1, max_iter=5000).fit(z, site_fit)
+        elif method == "knn":
+            count = min(neighbours, len(z))
+            model = KNeighborsClassifier(count, metric="cosine", algorithm="brute").fit(z, site_fit)
+        else:
+            raise InputError(f"method: '{method}'; accepted are logistic and knn")
+        return np.asarray(model.predict(z_test)).astype(str)
 
 
 def table_matrix(

@@ -16,7 +16,7 @@ import pandas as pd
 import xarray as xr
 
 from spinmark_biomarkers.config import DiscoverConfig
-from spinmark_biomarkers.embeddings import check_embeddings, scan_frame
+from spinmark_biomarkers.embeddings import check_embeddings, features_of_part, scan_frame
 from spinmark_biomarkers.errors import InputError
 from spinmark_biomarkers.phenotypes.cluster import ClusterModel, fit_clusters, fit_projection
 from spinmark_biomarkers.phenotypes.freeze import frozen_hash
@@ -140,7 +140,7 @@ def discover(
             scans can be fitted.
     """
     ks = _check_config(config)
-    ds = check_embeddings(embeddings)
+    ds = features_of_part(check_embeddings(embeddings), config.part)
     _refuse_outcomes(ds)
     scans = scan_frame(ds)
     x = np.asarray(ds["embedding"].values, dtype=np.float64)

@@ -514,7 +514,7 @@ def test_encoders_are_built_by_name(schema: TableSchema) -> None:
         ({"name": "ft_transformer", "token": 10, "heads": 4}, "multiple of the heads"),
         ({"numbers": "bins"}, "valid values are"),
         ({"numbers": "quantile", "bins": 0}, "bins is 0"),
-        ({"pretext": "scarf"}, "pretext is 'scarf'"),
+        ({"pretext": "saint"}, "pretext is 'saint'"),
         ({"group_dropout": 1.0}, "group_dropout is 1.0"),
         ({"attention_dropout": math.nan}, "attention_dropout is nan"),
         ({"ffn_factor": 0.0}, "ffn_factor is 0.0"),

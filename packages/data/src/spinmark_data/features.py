@@ -7,6 +7,8 @@ from typing import Protocol
 import pandas as pd
 
 from spinmark_data.errors import InputError
+from spinmark_data.missing_reasons import reasons_of
+from spinmark_data.visit_history import CHANGE, changes
 
 DEFAULT_ROLES = ("demographic", "symptom", "function")
 INPUT_ROLES = (
@@ -25,6 +27,8 @@ TABLE_KEYS = {
     MORPHOMETRY: ["subject_id", "laterality", "visit"],
 }
 """The columns that tell the rows of each table apart."""
+TIMED = ("visits", "joints")
+"""Tables whose rows are of a visit, with its `days`."""
 PLACES = frozenset({"subject_id", "laterality", "visit", "joint_id", "days", "months"})
 """Columns of the tables that place a row rather than describe it."""
 
@@ -45,10 +49,13 @@ class ClinicalTable:
         values: float64, NaN where missing; a row a scan, indexed by `scan_id` in the order of the
             scans, and a column a variable.
         dictionary: The dictionary's rows of these variables, in the order of the columns.
+        reasons: Why each cell is missing, `""` where no reason is known; of the shape of `values`. None
+            where nobody asked.
     """
 
     values: pd.DataFrame
     dictionary: pd.DataFrame
+    reasons: pd.DataFrame | None = None
 
 
 def _check_roles(roles: Sequence[str]) -> None:
@@ -72,7 +79,14 @@ def _numeric(column: pd.Series, name: str) -> pd.Series:
 
 
 def clinical_features(
-    cohort: Tables, scans: pd.DataFrame, *, roles: Sequence[str] = DEFAULT_ROLES
+    cohort: Tables,
+    scans: pd.DataFrame,
+    *,
+    roles: Sequence[str] = DEFAULT_ROLES,
+    leave_out: Sequence[str] = (),
+    add: Sequence[str] = (),
+    reasons: bool = False,
+    with_changes: bool = False,
 ) -> ClinicalTable:
     """The clinical variables of each scan's subject, visit and joint.
 
@@ -84,23 +98,71 @@ def clinical_features(
         scans: At least `scan_id`, `subject_id`, `laterality` and `visit`.
         roles: Roles to take. Structure (radiographic grades) and what label maps give are off by
             default: the aim is to learn without the one and to beat the other.
+        leave_out: Variables, or groups of the dictionary, that are not taken after all.
+        add: Variables that are taken beyond these roles, by name.
+        reasons: Whether to say why cells are missing, as far as the cohort's table `missing` knows.
+        with_changes: Whether numbers of visits and joints stand beside their change since the first
+            earlier visit at which they are known (`spinmark_data.visit_history.changes`).
 
     Returns:
         A row a scan; NaN where a cell is missing or the subject, visit or joint has no row.
 
     Raises:
-        InputError: A role that can never be an input, an unknown role, a table in which the key is
-            not unique, values that are no numbers, or no variable of these roles.
+        InputError: A role that can never be an input, an unknown role, a variable or group that is not
+            there, a table in which the key is not unique, values that are no numbers, or no variable
+            of these roles.
     """
     _check_roles(roles)
     dictionary = cohort.table("dictionary")
-    found = _joined(cohort, scans, dictionary[dictionary["role"].isin(list(roles))])
+    chosen = _chosen(dictionary, roles, leave_out, add)
+    found = _joined(cohort, scans, chosen, with_changes=with_changes)
     if found is None:
         raise InputError(
             f"No variable has one of the roles {list(roles)}; "
             f"the cohort's dictionary holds {sorted(set(dictionary['role'].astype(str)))}."
         )
-    return found
+    absent = sorted(set(add) - set(found.values.columns))
+    if absent:
+        raise InputError(f"add: no table of the cohort holds {absent[0]!r}.")
+    if not reasons:
+        return found
+    why = reasons_of(cohort.table("missing"), scans, found.dictionary, found.values)
+    return ClinicalTable(found.values, found.dictionary, why)
+
+
+def _chosen(
+    dictionary: pd.DataFrame, roles: Sequence[str], leave_out: Sequence[str], add: Sequence[str]
+) -> pd.DataFrame:
+    """The dictionary's rows of the variables that are wanted, each checked by its role."""
+    for name in add:
+        own = dictionary.loc[dictionary["variable"] == name, "role"].astype(str)
+        if own.empty:
+            raise InputError(f"add: the dictionary has no variable {name!r}.")
+        wrong = own[~own.isin(INPUT_ROLES)]
+        if len(wrong):
+            raise InputError(
+                f"add: {name!r} has the role {wrong.iloc[0]!r}; accepted are variables of the roles "
+                f"{list(INPUT_ROLES)}."
+            )
+    rows = dictionary[dictionary["role"].isin(list(roles)) | dictionary["variable"].isin(list(add))]
+    for item in leave_out:
+        named = rows["variable"] == item
+        if "group" in rows.columns:
+            named |= rows["group"] == item
+        if not named.any():
+            raise InputError(
+                f"leave_out: no input has the name or the group {item!r}; the inputs are "
+                f"{list(rows['variable'])}."
+            )
+        rows = rows[~named]
+    barred = dictionary.loc[~dictionary["role"].isin(INPUT_ROLES), ["variable", "role"]]
+    twice = barred[barred["variable"].isin(rows["variable"])]
+    if len(twice):
+        raise InputError(
+            f"dictionary: {twice['variable'].iloc[0]!r} stands in it twice, once with the role "
+            f"{twice['role'].iloc[0]!r}, which can never be an input."
+        )
+    return rows
 
 
 def morphometric_features(cohort: Tables, scans: pd.DataFrame) -> ClinicalTable:
@@ -130,14 +192,23 @@ def morphometric_features(cohort: Tables, scans: pd.DataFrame) -> ClinicalTable:
     return found
 
 
-def _joined(cohort: Tables, scans: pd.DataFrame, rows: pd.DataFrame) -> ClinicalTable | None:
+def _joined(
+    cohort: Tables, scans: pd.DataFrame, rows: pd.DataFrame, *, with_changes: bool = False
+) -> ClinicalTable | None:
     """The variables of some rows of the dictionary, or None where no table holds one of them."""
+    if with_changes:
+        numeric = rows["kind"].isin(["continuous", "ordinal"]) & rows["table"].isin(TIMED)
+        extra = rows[numeric].assign(kind="continuous")
+        extra["variable"] = extra["variable"] + CHANGE
+        rows = pd.concat([rows, extra], ignore_index=True)
     columns: dict[str, pd.Series] = {}
     for name, key in TABLE_KEYS.items():
         named = rows.loc[rows["table"] == name, "variable"]
         if named.empty:
             continue
         table = cohort.table(name)
+        if with_changes and name in TIMED:
+            table = changes(table, key[:-1], [v for v in named if not v.endswith(CHANGE)])
         wanted = [v for v in named if v in table.columns and v not in PLACES]
         if not wanted:
             continue

@@ -111,14 +111,20 @@ class ClinicalEncoderConfig:
             (`ft_transformer`).
         hidden: Width of the hidden layers of the decoder, and of the encoder `mlp`.
         latent: Length of the embedding.
-        corruption: Share of the observed cells hidden or corrupted in training, in (0, 1).
+        corruption: Share of the observed cells hidden or corrupted in training, in (0, 1); None for 0.6
+            (`scarf`) or 0.3.
         dropout: Share of hidden units of `mlp` dropped in training, in [0, 1).
         clip: Standardised numbers are held within plus and minus this value.
         numbers: How a number becomes a token: `linear`, or `quantile`, by how far it reaches into
             bins that hold equally many training values.
         bins: Most bins a column, for `quantile`.
         pretext: What training asks for: `hide`, the values of hidden cells, or `vime`, which cells
-            were replaced by draws from the training marginals, and the values of all.
+            were replaced by draws from the training marginals, and the values of all; `scarf`, to tell
+            a row with replaced cells among all rows; `supervised`, the values of some variables.
+        temperature: Divides the cosines of `scarf`.
+        labels: Columns, or groups of columns, whose values `supervised` asks for.
+        history: What becomes of earlier visits: `none`, there are no such, or `gru`, a recurrent unit
+            goes through them in the order of time.
         alpha: Weight of the values against the mask, for `vime`.
         group_dropout: Chance that a row loses a whole group of columns in training, in [0, 1).
         blocks: Blocks of `ft_transformer`.
@@ -133,12 +139,15 @@ class ClinicalEncoderConfig:
     token: int | None = None
     hidden: int = 128
     latent: int = 8
-    corruption: float = 0.3
+    corruption: float | None = None
     dropout: float = 0.0
     clip: float = 5.0
     numbers: Literal["linear", "quantile"] = "linear"
     bins: int = 16
-    pretext: Literal["hide", "vime"] = "hide"
+    pretext: Literal["hide", "vime", "scarf", "supervised"] = "hide"
+    temperature: float = 1.0
+    labels: tuple[str, ...] = ("symptom",)
+    history: Literal["none", "gru"] = "none"
     alpha: float = 2.0
     group_dropout: float = 0.0
     blocks: int = 3
@@ -153,6 +162,12 @@ class ClinicalEncoderConfig:
         if self.token is not None:
             return self.token
         return 192 if self.name == "ft_transformer" else 8
+
+    def corruption_rate(self) -> float:
+        """Share of the observed cells hidden or corrupted in training."""
+        if self.corruption is not None:
+            return self.corruption
+        return 0.6 if self.pretext == "scarf" else 0.3
 
 
 @dataclass(kw_only=True)

@@ -195,7 +195,7 @@ def load_clinical(folder: Path) -> TabularEncoder:
     page = _read_page(folder, "clinical.json", CLINICAL_SCHEMA)
     try:
         schema = TableSchema.from_json(json.dumps(page["table"]))
-        config = ClinicalEncoderConfig(**page["config"])
+        config = ClinicalEncoderConfig(**{k: as_tuples(v) for k, v in page["config"].items()})
     except (KeyError, TypeError) as error:
         raise InputError(f"{folder / 'clinical.json'} is damaged: {error!r}.") from error
     encoder = build_clinical_encoder(schema, config)

@@ -66,19 +66,23 @@ def intensity_window(
 
 
 def normalise_intensity(
-    volume: NDArray[Any], rule: IntensityRule | Mapping[str, Any]
+    volume: NDArray[Any],
+    rule: IntensityRule | Mapping[str, Any],
+    window: tuple[float, float] | None = None,
 ) -> NDArray[np.float32]:
     """Applies the rule to one scan.
 
     Args:
         volume: A scan of any shape, in values or in stored integers.
         rule: The rule.
+        window: The two percentiles, where they are those of a scan that `volume` is a part of; None
+            takes them from `volume`.
 
     Returns:
         An array of the same shape.
     """
     checked = as_rule(rule)
-    low, high = intensity_window(volume, checked)
+    low, high = intensity_window(volume, checked) if window is None else window
     scaled = (np.asarray(volume, np.float32) - np.float32(low)) * np.float32(1 / (high - low))
     unit = np.clip(scaled, 0, 1)
     normalised: NDArray[np.float32] = (unit - np.float32(checked.mean)) * np.float32(1 / checked.sd)

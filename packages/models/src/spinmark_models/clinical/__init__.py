@@ -3,6 +3,7 @@
 - `base`: `TabularEncoder`, the interface; cells as tokens, learning from hidden cells.
 - `mlp`, `ft_transformer`: the encoders; `registry`: by name.
 - `binning`: numbers as shares of quantile bins.
+- `pretexts`: SCARF, and the values of given variables; `history`: earlier visits of a row.
 - `corruption`, `samplers`: cells replaced or hidden, and where their values come from.
 - `checks`: what a configuration may say.
 """

@@ -20,6 +20,14 @@ from torch.nn import functional as F
 from spinmark_models.clinical.binning import PiecewiseLinear
 from spinmark_models.clinical.checks import check_config
 from spinmark_models.clinical.corruption import choose_cells, drop_groups, vime
+from spinmark_models.clinical.history import History
+from spinmark_models.clinical.pretexts import (
+    as_visits,
+    hide_labels,
+    label_columns,
+    projector,
+    scarf_loss,
+)
 from spinmark_models.clinical.samplers import MarginalSampler, Sampler
 from spinmark_models.config import ClinicalEncoderConfig
 from spinmark_models.errors import InputError
@@ -52,6 +60,7 @@ class TabularEncoder(nn.Module, ABC):
     kind: str
     categorical: Tensor
     offsets: Tensor
+    labels: Tensor | None
 
     def __init__(self, schema: TableSchema, config: ClinicalEncoderConfig) -> None:
         super().__init__()
@@ -94,6 +103,15 @@ class TabularEncoder(nn.Module, ABC):
         self.mask: nn.Linear | None = None
         if config.pretext == "vime":
             self.mask = nn.Linear(config.latent, columns)
+        self.projector: nn.Module | None = None
+        if config.pretext == "scarf":
+            self.projector = projector(config.latent, config.hidden)
+        asked: Tensor | None = None
+        if config.pretext == "supervised":
+            asked = torch.zeros(columns, dtype=torch.bool)
+            asked[list(label_columns(schema, config.labels))] = True
+        self.register_buffer("labels", asked, persistent=False)
+        self.history = History(config.latent) if config.history == "gru" else None
         self._sampler: Sampler | None = None
 
     @abstractmethod
@@ -109,14 +127,32 @@ class TabularEncoder(nn.Module, ABC):
         """Embeds rows.
 
         Args:
-            table: Encoded rows.
-            hidden_NP: Cells to treat as missing for no known reason.
+            table: Encoded rows, or sequences of visits where `config.history` takes them.
+            hidden_NP: Cells to treat as missing for no known reason; `(N, V, P)` of sequences.
 
         Returns:
             `(N, latent)`.
+
+        Raises:
+            InputError: Sequences, and the encoder takes none.
         """
-        embedding: Tensor = self.encoder(self.tokens(table, hidden_NP))
-        return embedding
+        if table.years is None and self.history is None:
+            embedding: Tensor = self.encoder(self.tokens(table, hidden_NP))
+            return embedding
+        if self.history is None:
+            raise InputError(
+                "These rows are sequences of visits, and clinical history is 'none'; use 'gru'."
+            )
+        if table.years is None:
+            table = as_visits(table, torch.zeros_like(table.numbers[:, :1]))
+            hidden_NP = None if hidden_NP is None else hidden_NP[:, None]
+        assert table.years is not None
+        shown = table.observed if hidden_NP is None else table.observed & ~hidden_NP
+        flat = None if hidden_NP is None else hidden_NP.flatten(0, 1)
+        visits: Tensor = self.encoder(self.tokens(table.flat(), flat))
+        visits = visits.reshape(*table.years.shape, -1)
+        joined: Tensor = self.history(visits, table.years, shown.any(dim=2))
+        return joined
 
     def tokens(self, table: EncodedTable, hidden_NP: Tensor | None = None) -> Tensor:
         """Each cell as a vector `(N, P, token)`; see `forward`."""
@@ -147,15 +183,38 @@ class TabularEncoder(nn.Module, ABC):
 
         Each with the probability `corruption`, and all of a group with that of `group_dropout`.
         """
-        hidden = choose_cells(table.observed, self.config.corruption, generator)
-        return hidden | self._dropped(table, generator)
+        hidden = choose_cells(table.observed, self.config.corruption_rate(), generator)
+        return hidden | self.dropped(table, generator)
 
-    def _dropped(self, table: EncodedTable, generator: torch.Generator | None) -> Tensor:
+    def dropped(self, table: EncodedTable, generator: torch.Generator | None = None) -> Tensor:
+        """Draws which groups to hide, at all visits of a row alike."""
         if self.config.group_dropout == 0:
             return torch.zeros_like(table.observed)
         rate, device = self.config.group_dropout, table.observed.device
         dropped = drop_groups(self.schema.groups, len(table.observed), rate, generator, device)
-        return dropped & table.observed
+        return (dropped if table.years is None else dropped[:, None]) & table.observed
+
+    def predictions(self, latent_NL: Tensor) -> dict[str, Tensor]:
+        """What the decoder makes of embeddings, by column.
+
+        It answers what the pretext task asked; after `scarf`, which asks for no values, it says nothing.
+
+        Args:
+            latent_NL: Embeddings.
+
+        Returns:
+            The mean `(N,)` of a number, standardised, or the probabilities `(N, C)` of the categories.
+        """
+        decoded = self.decoder(latent_NL)
+        columns = len(self.schema.names)
+        found: dict[str, Tensor] = {}
+        for j, (name, count) in enumerate(
+            zip(self.schema.names, self.schema.cardinalities, strict=True)
+        ):
+            start = columns + int(self.offsets[j])
+            logits = decoded[:, start : start + count]
+            found[name] = logits.softmax(dim=1) if count else decoded[:, j]
+        return found
 
     def cell_losses(self, latent_NL: Tensor, table: EncodedTable) -> Tensor:
         """How badly each cell is reconstructed `(N, P)`: Huber loss, or cross-entropy in nats.
@@ -175,30 +234,46 @@ class TabularEncoder(nn.Module, ABC):
         return torch.stack(parts, dim=1)
 
     def pretext_loss(self, table: EncodedTable, generator: torch.Generator | None = None) -> Tensor:
-        """The loss to train by, as `config.pretext` says: `hide` or `vime`."""
+        """The loss to train by, as `config.pretext` says."""
         if self.config.pretext == "vime":
             return self.vime_loss(table, generator)
+        if self.projector is not None:
+            return scarf_loss(self, self.projector, self._marginals(), table, generator)
+        if self.labels is not None:
+            rate = self.config.corruption_rate()
+            hidden = hide_labels(table, self.labels, rate, generator)
+            return self.reconstruction_loss(table, hidden_NP=hidden, scored_P=self.labels)
         return self.reconstruction_loss(table, generator)
+
+    def _marginals(self) -> Sampler:
+        if self._sampler is None:
+            self._sampler = MarginalSampler(self.schema)
+        return self._sampler
 
     def reconstruction_loss(
         self,
         table: EncodedTable,
         generator: torch.Generator | None = None,
         hidden_NP: Tensor | None = None,
+        scored_P: Tensor | None = None,
     ) -> Tensor:
-        """The mean loss over cells that were observed and then hidden.
+        """The mean loss over cells that were observed and then hidden, in sequences at the own visit.
 
         Args:
             table: Encoded rows.
             generator: Draws the hidden cells.
             hidden_NP: The hidden cells, instead of a draw.
+            scored_P: Columns to score; None for all.
 
         Returns:
             A scalar; 0 where no observed cell was hidden.
         """
         hidden = self.hide(table, generator) if hidden_NP is None else hidden_NP
-        scored = hidden & table.observed
-        losses = self.cell_losses(self(table, hidden), table)
+        now = table.now()
+        scored = (hidden if table.years is None else hidden[:, -1]) & now.observed
+        if scored_P is not None:
+            scored = scored & scored_P
+        losses = self.cell_losses(self(table, hidden), now)
         # `where` and not a product: an unscored cell must add nothing even if its loss is inf.
         kept = torch.where(scored, losses, torch.zeros_like(losses))
         return kept.sum() / scored.sum().clamp_min(1)
@@ -226,19 +301,21 @@ class TabularEncoder(nn.Module, ABC):
             raise InputError(
                 f"clinical pretext is {self.config.pretext!r}; use 'vime' for its loss."
             )
-        if sampler is None and self._sampler is None:
-            self._sampler = MarginalSampler(self.schema)
-        source = sampler or self._sampler
-        assert source is not None
-        corrupted = vime(table, source, generator, self.config.corruption)
-        hidden = self._dropped(table, generator)
-        latent = self(corrupted.table, hidden)
+        source = sampler or self._marginals()
+        corrupted = vime(table.flat(), source, generator, self.config.corruption_rate())
+        view, changed = corrupted.table, corrupted.changed
+        hidden = self.dropped(table, generator)
+        if table.years is not None:
+            view = as_visits(view, table.years)
+            changed = changed.reshape(*table.years.shape, -1)[:, -1]
+        latent = self(view, hidden)
+        now = table.now()
         return vime_loss(
             self.mask(latent),
-            corrupted.changed,
-            self.cell_losses(latent, table),
-            visible_NP=corrupted.table.observed & ~hidden,
-            observed_NP=table.observed,
+            changed,
+            self.cell_losses(latent, now),
+            visible_NP=now.observed & ~(hidden if table.years is None else hidden[:, -1]),
+            observed_NP=now.observed,
             alpha=self.config.alpha,
         )
 

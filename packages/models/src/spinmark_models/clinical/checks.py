@@ -3,7 +3,11 @@
 from spinmark_models.config import ClinicalEncoderConfig
 from spinmark_models.errors import InputError
 
-_CHOICES = {"numbers": ("linear", "quantile"), "pretext": ("hide", "vime")}
+_CHOICES = {
+    "numbers": ("linear", "quantile"),
+    "pretext": ("hide", "vime", "scarf", "supervised"),
+    "history": ("none", "gru"),
+}
 
 
 def check_config(config: ClinicalEncoderConfig) -> None:
@@ -17,7 +21,7 @@ def check_config(config: ClinicalEncoderConfig) -> None:
             raise InputError(f"clinical {name} is {getattr(config, name)}; use 1 or more.")
     if config.token_size() < 1:
         raise InputError(f"clinical token is {config.token}; use 1 or more.")
-    if not 0 < config.corruption < 1:
+    if not 0 < config.corruption_rate() < 1:
         raise InputError(f"clinical corruption is {config.corruption}; use a number within (0, 1).")
     for name in (
         "dropout",
@@ -29,7 +33,7 @@ def check_config(config: ClinicalEncoderConfig) -> None:
         if not 0 <= getattr(config, name) < 1:
             value = getattr(config, name)
             raise InputError(f"clinical {name} is {value}; use a number in [0, 1).")
-    for name in ("clip", "ffn_factor"):
+    for name in ("clip", "ffn_factor", "temperature"):
         if not getattr(config, name) > 0:
             raise InputError(f"clinical {name} is {getattr(config, name)}; use a number above 0.")
     if not config.alpha >= 0:

@@ -69,6 +69,24 @@ def choose_cells(
     return (place < wanted) & allowed_NP
 
 
+def choose_shares(
+    allowed: Tensor, generator: torch.Generator | None = None, *, all_of: float = 0.1
+) -> Tensor:
+    """Draws cells, of each row another share: even from 0 to 1, and in some rows all.
+
+    Args:
+        allowed: Cells that may be drawn, `(N, ...)`.
+        generator: Draws them.
+        all_of: Share of the rows of which all cells are drawn.
+    """
+    device = allowed.device
+    share = torch.rand(len(allowed), generator=generator, device=device)
+    every = torch.rand(len(allowed), generator=generator, device=device) < all_of
+    share = torch.where(every, torch.ones_like(share), share)
+    draws = torch.rand(allowed.shape, generator=generator, device=device)
+    return (draws < share.reshape(-1, *[1] * (allowed.ndim - 1))) & allowed
+
+
 def corrupt(
     table: EncodedTable,
     sampler: Sampler,

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, NamedTuple, NoReturn
@@ -40,13 +40,67 @@ class EncodedTable(NamedTuple):
     observed: Tensor
     reasons: Tensor
 
+    @property
+    def years(self) -> Tensor | None:
+        """None; see `VisitTable`."""
+        return None
+
     def rows(self, index: Tensor | slice) -> "EncodedTable":
         """The rows that an index picks."""
-        return EncodedTable(*(part[index] for part in self))
+        return self.mapped(lambda part: part[index])
 
     def to(self, device: torch.device) -> "EncodedTable":
         """The same on a device."""
-        return EncodedTable(*(part.to(device) for part in self))
+        return self.mapped(lambda part: part.to(device))
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> "EncodedTable":
+        """The same, every part changed alike."""
+        return EncodedTable(*map(change, self))
+
+    def now(self) -> "EncodedTable":
+        """The rows of the own visits alone `(N, P)`."""
+        return self if self.years is None else EncodedTable(*(part[:, -1] for part in self))
+
+    def flat(self) -> "EncodedTable":
+        """Every visit as a row of its own `(N * V, P)`."""
+        return self if self.years is None else EncodedTable(*(part.flatten(0, 1) for part in self))
+
+
+class VisitTable(EncodedTable):
+    """Rows that are sequences of V visits, the oldest first and the row's own last.
+
+    A visit of which no cell is observed is none, so that rows may have fewer visits than V.
+
+    Args:
+        numbers: As `EncodedTable` has it, `(N, V, P)`; so are `codes`, `observed` and `reasons`.
+        codes: Category indices.
+        observed: Whether the cells have a value.
+        reasons: Why they have none.
+        years: `(N, V)`, how many years each visit lies before the row's own; 0 for the own.
+    """
+
+    _years: Tensor
+
+    def __new__(
+        cls, numbers: Tensor, codes: Tensor, observed: Tensor, reasons: Tensor, years: Tensor
+    ) -> "VisitTable":
+        """Keeps `years` beside the four parts, so that it can stand wherever a table can."""
+        made = super().__new__(cls, numbers, codes, observed, reasons)
+        made._years = years
+        return made
+
+    def __getnewargs__(self) -> tuple[Tensor, ...]:
+        return (*self, self._years)
+
+    @property
+    def years(self) -> Tensor:
+        """How many years each visit lies before the row's own, `(N, V)`."""
+        return self._years
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> "VisitTable":
+        """The same, every part changed alike."""
+        numbers, codes, observed, reasons = map(change, self)
+        return VisitTable(numbers, codes, observed, reasons, change(self._years))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""`spinmark distil --cohort COHORT --split SPLIT --from RUN --out RUN`: the tables teach the encoder."""
+"""`spinmark distil --cohort COHORT --split SPLIT [--from RUN] --out RUN`: the tables teach the encoder."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,8 @@ class Distil(DistilConfig):
     Args:
         cohort: The cohort.
         split: The split; teacher and encoder see its training subjects only.
-        from_run: The pretrained run to start from (`--from`).
+        from_run: The pretrained run to start from (`--from`), or a safetensors file from elsewhere; none
+            starts from scratch.
         out: Where to write the run.
         fold: Cross-fit: `all` continues the encoder of each fold of a run that was trained so; a number
             continues that one alone, as a job of an array does.
@@ -31,8 +32,8 @@ class Distil(DistilConfig):
 
     cohort: Path
     split: Path
-    from_run: Path
     out: Path
+    from_run: Path | None = None
     fold: Fold = None
     crossfit: CrossfitConfig = field(default_factory=CrossfitConfig)
 
@@ -46,7 +47,6 @@ def main(argv: list[str]) -> int:
         from spinmark_data.cohort.reader import Cohort
         from spinmark_training.distil import distil
 
-        assert start is not None
         distil(Cohort.open(args.cohort), split, start, args, folder, progress=bar)
 
     def write(folder: Path) -> None:
@@ -62,9 +62,8 @@ def main(argv: list[str]) -> int:
         )
         if not is_main(args):
             return 0
-        again = (
-            f"spinmark distil --cohort {args.cohort} --split {args.split} --from {args.from_run}"
-        )
+        begun = f" --from {args.from_run}" if args.from_run else ""
+        again = f"spinmark distil --cohort {args.cohort} --split {args.split}{begun}"
         return fold_summary(again, args.cohort, args.out, args.fold, made_folds)
     main_process = is_main(args)
     made = artefacts.make(

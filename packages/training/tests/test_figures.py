@@ -40,6 +40,27 @@ def test_each_measurement_is_drawn_where_it_was_made() -> None:
     assert rank.get_ylim()[0] == 0
 
 
+def test_every_loss_between_image_and_table_is_drawn() -> None:
+    metrics = pd.DataFrame(
+        {
+            "step": [1, 2],
+            "loss_vid": [0.5, -0.1],
+            "loss_ssl": [4.0, 3.0],
+            "loss_near_tables": [3.0, 2.5],
+            "chance_near_tables": [3.2, 3.2],
+            "loss_crd": [np.nan, np.nan],
+        }
+    )
+    lines = training_curves(metrics).axes[0].lines
+    assert [line.get_label() for line in lines] == [
+        "two views of a joint",
+        "near tables",
+        "guessing: near tables",
+        "vid",
+    ]
+    assert len({line.get_color() for line in lines}) == 3
+
+
 def test_an_untrained_run_has_one_point() -> None:
     row = {"step": [0], "epoch": [0], "rankme": [12.0], "r2_XRKL": [0.05]}
     figure = training_curves(pd.DataFrame(row))

@@ -25,6 +25,7 @@ from spinmark_training.embedding.table import (
     SCAN_COORDINATES,
     embeddings_dataset,
     with_crossfit,
+    with_parts,
     with_uncertainty,
     write_embeddings,
 )
@@ -99,6 +100,8 @@ def _dataset(plan: Plan, cohort: CohortLike, made: Embedded, config: EmbedConfig
         dataset = with_uncertainty(dataset, vectors, average=config.views.average)
     if made.report is not None:
         dataset = with_crossfit(dataset, made.report)
+    if plan.parts:
+        dataset = with_parts(dataset, plan.parts)
     if left_out:
         logger.warning(
             "%d scans are left out, such as %s: %s", len(left_out), left_out[0], NOT_FINITE

@@ -210,6 +210,7 @@ def fit_run(
             "steps": steps,
             "seed": config.seed,
             "training_subjects": len(data.subjects),
+            **module.extra,
         },
     )
     split.frame.to_parquet(out / "split.parquet", index=False)

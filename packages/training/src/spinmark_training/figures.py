@@ -8,11 +8,8 @@ from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, told apart with any colour vision.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_LOSSES = {
-    "loss_ssl": ("two views of a joint", "chance"),
-    "loss_clip": ("scan and table row", "chance_clip"),
-    "loss_distill": ("distillation term", None),
-}
+_SSL, _TERM = "loss_ssl", "loss_"
+_LABELS = {_SSL: "two views of a joint", "loss_clip": "scan and table row"}
 
 
 def _curve(axes: Axes, frame: pd.DataFrame, name: str, **style: Any) -> bool:
@@ -40,15 +37,24 @@ def _finish(axes: Axes, title: str, label: str, drawn: bool) -> None:
         axes.legend(fontsize="small", frameon=False)
 
 
+def _losses(metrics: pd.DataFrame) -> list[str]:
+    """The columns of losses that were measured, the self-supervised one first."""
+    named = (str(name) for name in metrics.columns)
+    known = [n for n in named if n.startswith(_TERM) and metrics[n].notna().any()]
+    return sorted(known, key=lambda name: (name != _SSL, name))
+
+
 def _loss(axes: Axes, metrics: pd.DataFrame) -> None:
-    known = [name for name in _LOSSES if name in metrics.columns and metrics[name].notna().any()]
+    known = _losses(metrics)
     drawn = False
-    for colour, name in zip(_COLOURS, known, strict=False):
-        label, chance = _LOSSES[name]
+    for i, name in enumerate(known):
+        colour = _COLOURS[i % len(_COLOURS)]
+        term = name.removeprefix(_TERM)
+        label = _LABELS.get(name, term.replace("_", " "))
         drawn |= _curve(axes, metrics, name, color=colour, label=label)
-        if chance is not None:
-            guess = f"guessing: {label}"
-            _curve(axes, metrics, chance, color=colour, linestyle="--", linewidth=1, label=guess)
+        chance = "chance" if name == _SSL else f"chance_{term}"
+        guess = f"guessing: {label}"
+        _curve(axes, metrics, chance, color=colour, linestyle="--", linewidth=1, label=guess)
     if not known:
         drawn = _curve(axes, metrics, "loss", color=_COLOURS[0], label="loss")
         _curve(

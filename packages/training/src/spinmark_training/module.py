@@ -1,8 +1,9 @@
 """The network in training: an encoder, an objective, an optimiser, and what is recorded of a step."""
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -84,6 +85,11 @@ class PretrainModule(LightningModule):
     def uses(self) -> list[str]:
         """What the encoder learns from beside voxels, before this run or in it."""
         return sorted({*self.inherited, *self.objective.uses})
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """What the encoder's page is to tell beside what every run tells."""
+        return {}
 
     @property
     def exported(self) -> ImageEncoder:
@@ -304,11 +310,71 @@ class DistilModule(PretrainModule):
     ) -> None:
         super().__init__(encoder, objective, optim, trainer, seed)
         self.transfer = transfer
+        self._slow: Tensor | None = None
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """What the encoder's page tells beside: which features the table explains, if it is a part of them."""
+        parts = self.transfer.parts
+        if parts is None or not self._optim.steps:
+            return {}
+        width = self.encoder.embedding_size
+        return {"parts": {"table": [0, parts.table], "image": [parts.table, width]}}
+
+    def _views(self, batch: Batch) -> tuple[Views, Views | None]:
+        """Embed a batch, and where image and table teach each other by the image's moving average too."""
+        slow = self.transfer.slow_encoder
+        if slow is None:
+            return super()._views(batch)
+        with views_cut_once(batch):
+            found = super()._views(batch)
+            embed = embedding_of(slow)
+            with torch.no_grad():
+                if batch.parts == 1:
+                    cut = next(iter(batch.stream(self.device)))
+                    self._slow = embed_cut(embed, cut, local=False).whole
+                else:
+                    self._slow = embed_in_parts(embed, [], batch, self.device, local=False).whole
+        return found
 
     def combine(self, scored: Scored, embedding: Tensor, batch: Batch) -> Tensor:
         """Return the weighted sum of self-supervision and the terms between image and table."""
         loss: Tensor
-        loss, figures = self.transfer(scored.loss, embedding, batch)
+        loss, figures = self.transfer(
+            scored.loss, embedding, batch, self._slow, recording=self.recording
+        )
+        self._slow = None
         if self.recording:
             self.figures |= figures
         return loss
+
+    def follow_step(self, step: int) -> None:
+        """Move averages after a step of the optimiser.
+
+        Args:
+            step: Steps taken, from 1.
+        """
+        super().follow_step(step)
+        self.transfer.after_step(self.encoder, step, max(1, self._optim.steps))
+
+
+@contextlib.contextmanager
+def views_cut_once(batch: Batch) -> Iterator[None]:
+    """Keep the views of a batch that comes in one part, for who embeds them twice.
+
+    Args:
+        batch: The batch; afterwards it cuts its views anew.
+    """
+    cut, kept = batch.cut, dict[int, Cut]()
+
+    def once(part: int, device: torch.device) -> Cut:
+        if part not in kept:
+            kept[part] = cut(part, device)
+        return kept[part]
+
+    if batch.parts == 1:
+        batch.cut = once
+    try:
+        yield
+    finally:
+        batch.cut = cut

@@ -19,6 +19,8 @@ class ObjectiveConfig:
         severity: The variable that the nuisance may go along with: those terms unlearn what goes beyond it.
         labels: Variables of the tables that the objective learns from, or roles that stand for all
             their variables: those that take labels.
+        huber_delta: Errors of a number beyond so many of its standard deviations count linearly; `.inf` for
+            squared errors.
         endpoint: The endpoint whose times order the scans: `rank_n_contrast_censored`.
         momentum: Share of the slow teacher that is kept at a step, at the start; it grows to 1. None:
             that of the objective's paper in long runs, and `1 - 10 / steps` where that is less.
@@ -63,6 +65,7 @@ class ObjectiveConfig:
     nuisance: str = "SITE"
     severity: str | None = None
     labels: tuple[str, ...] | None = None
+    huber_delta: float | None = None
     endpoint: str | None = None
     momentum: float | None = None
     queue: int | None = None

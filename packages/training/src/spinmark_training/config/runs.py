@@ -72,9 +72,9 @@ class DistilConfig(RunConfig):
     Args:
         seed: Fixes the weights, the order of subjects and every augmentation.
         data: The scans.
-        encoder: Unused: the encoder of the run that is continued stays.
+        encoder: The image encoder; a run that is continued keeps its own.
         projection: The head between the embedding and the objectives.
-        intensity: Unused: the rule of the run that is continued stays.
+        intensity: The rule that makes intensities comparable; a run that is continued keeps its own.
         augment: The random views.
         objective: The self-supervised objective.
         optim: The optimiser.

@@ -4,7 +4,8 @@ import dataclasses
 import hashlib
 import json
 import logging
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,7 @@ class Plan:
         crossfit: The cross-fitted run, if it is one.
         anchors: Rows that tell how the spaces lie to one another.
         check: By fold, rows that tell how well they agree.
+        parts: By name, the first feature of a part and the one after its last; none for a whole embedding.
     """
 
     sequence: str
@@ -78,6 +80,7 @@ class Plan:
     crossfit: Crossfit | None
     anchors: Rows
     check: dict[int, Rows]
+    parts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def pieces(self) -> list[Piece]:
@@ -242,4 +245,9 @@ def make_plan(cohort: CohortLike, run: Path, config: EmbedConfig) -> Plan:
         members[fold] = _member(cohort, sequence, folder, rows, own, config)
     objective = str(spec.extra["objective"])
     uses = tuple(map(str, spec.extra.get("uses", ())))
-    return Plan(sequence, objective, uses, split, source.scans, members, crossfit, anchors, check)
+    # Encoders of folds are turned into one space, which mixes their features.
+    found = spec.extra.get("parts", {}) if crossfit is None else {}
+    parts = {str(name): (int(ends[0]), int(ends[1])) for name, ends in found.items()}
+    return Plan(
+        sequence, objective, uses, split, source.scans, members, crossfit, anchors, check, parts
+    )

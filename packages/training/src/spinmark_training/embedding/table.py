@@ -118,6 +118,28 @@ def with_uncertainty(dataset: xr.Dataset, vectors: Vectors, *, average: bool) ->
     )
 
 
+def with_parts(dataset: xr.Dataset, parts: Mapping[str, tuple[int, int]]) -> xr.Dataset:
+    """Say of each feature which part of the embedding it belongs to, in the coordinate `part(feature)`.
+
+    Args:
+        dataset: Embeddings.
+        parts: By name, the first feature of a part and the one after its last; together all features.
+
+    Raises:
+        InputError: They are not those of the embedding.
+    """
+    count = dataset.sizes["feature"]
+    names = np.full(count, "", dtype=object)
+    for name, (start, stop) in parts.items():
+        names[start:stop] = name
+    if (names == "").any() or sum(stop - start for start, stop in parts.values()) != count:
+        raise InputError(
+            f"encoder.json: parts {dict(parts)}; the embedding has {count} features, of which each belongs "
+            "to one part"
+        )
+    return dataset.assign_coords(part=("feature", names))
+
+
 def with_crossfit(dataset: xr.Dataset, report: Mapping[str, Any]) -> xr.Dataset:
     """Mark embeddings of which each was made by the encoder that never saw the subject.
 

@@ -1,11 +1,13 @@
 """Fitting the teacher on training subjects' rows alone."""
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from spinmark_data.features import ClinicalTable
@@ -16,9 +18,16 @@ from spinmark_training.config import OptimConfig, TeacherConfig
 from spinmark_training.errors import InputError
 from spinmark_training.schedules import learning_rate_factor
 from spinmark_training.sources import CohortLike, SplitLike
-from spinmark_training.teacher.inputs import arrays_of, features_of, table_rows
-from spinmark_training.teacher.missing import reconstruction
+from spinmark_training.teacher.inputs import (
+    arrays_of,
+    encode_table,
+    table_rows,
+    teacher_table,
+)
+from spinmark_training.teacher.leaks import check_copies
+from spinmark_training.teacher.missing import missing_report, reconstruction, summary
 from spinmark_training.teacher.model import Teacher, check_subjects, save_teacher
+from spinmark_training.teacher.readout import fit_readout
 
 logger = logging.getLogger(__name__)
 
@@ -60,15 +69,30 @@ def fit_encoder(
             names,
             kinds,
             groups=None if groups is None else [str(group) for group in groups],
+            reasons=None if table.reasons is None else table.reasons.to_numpy(dtype=object),
             scaling=config.scaling,
         )
+        _tell_dropped(schema, config)
+        network = config.encoder
+        if config.visits == "sequence":
+            network = dataclasses.replace(network, history="gru")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            encoder = build_clinical_encoder(schema, config.encoder)
-            _descend(encoder, schema.encode(values, names), config, seed, progress)
+            encoder = build_clinical_encoder(schema, network)
+            _descend(encoder, encode_table(schema, table), config, seed, progress)
     except ModelInputError as error:
         raise InputError(f"teacher: {error}") from None
     return encoder.eval()
+
+
+def _tell_dropped(schema: TableSchema, config: TeacherConfig) -> None:
+    """Say so where what was asked for by name says nothing."""
+    asked = [name for name in config.add if name in schema.dropped]
+    if asked:
+        logger.warning(
+            "teacher.add: %s holds one value or none in training; it is left out though asked for",
+            ", ".join(asked),
+        )
 
 
 def _descend(
@@ -128,25 +152,43 @@ def fit_teacher(
     train = scans.iloc[table_rows(scans, split, "train")]
     if train.empty:
         raise InputError(f"split: no train subject has a scan of {sequence}")
-    table = features_of(cohort, train, config.roles)
+    table = teacher_table(cohort, train, config, seed, split)
+    check_copies(table.values, cohort, train)
     encoder = fit_encoder(table, config, seed, progress=progress)
-    raw = encoder.embed(*arrays_of(table)).astype(np.float64)
-    sd = raw.std(axis=0)
+    rows = encode_table(encoder.schema, table)
     teacher = Teacher(
         encoder=encoder,
         subjects=tuple(sorted(set(train["subject_id"]))),
-        mean=raw.mean(axis=0),
-        sd=np.where(sd > 1e-8, sd, 1.0),
-        roles=tuple(config.roles),
+        mean=np.zeros(encoder.embedding_size),
+        sd=np.ones(encoder.embedding_size),
+        config=dataclasses.replace(config, encoder=encoder.config),
+        seed=seed,
+        readout=fit_readout(encoder, rows, config.steps, config.rows, seed),
     )
+    raw = teacher.raw_latents(rows).numpy().astype(np.float64)
+    sd = raw.std(axis=0)
+    teacher = dataclasses.replace(teacher, mean=raw.mean(axis=0), sd=np.where(sd > 1e-8, sd, 1.0))
     check_subjects(teacher, split)
     if out is not None:
         facts: dict[str, Any] = {"rows": len(train)}
+        report: pd.DataFrame | None = None
         val = scans.iloc[table_rows(scans, split, "val")]
         if len(val):
-            held_out = features_of(cohort, val, config.roles)
+            held_out = teacher_table(cohort, val, config, seed, split)
             loss, constant = reconstruction(encoder, table, held_out, seed)
             facts |= {"validation_loss": loss, "validation_loss_of_constants": constant}
             logger.info("teacher: hidden cells %.3f, constants %.3f (val)", loss, constant)
+            report = missing_report(teacher, table, held_out, seed)
+            facts["at_missing"] = summary(report)
         save_teacher(out, teacher, facts)
+        if report is not None:
+            _write_report(out, report)
     return teacher
+
+
+def _write_report(out: Path, report: pd.DataFrame) -> None:
+    """Write `missing.csv` and `missing.png`."""
+    from spinmark_training.teacher.figure import missing_figure
+
+    report.to_csv(out / "missing.csv", index=False)
+    missing_figure(report).savefig(out / "missing.png", dpi=100)

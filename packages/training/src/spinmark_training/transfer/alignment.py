@@ -34,8 +34,9 @@ class Alignment(nn.Module):
         self.table_head = ProjectionHead(latents, projection)
 
     def image(self, embedding: Tensor) -> Tensor:
-        """Project embeddings `(N, E)` to `(N, D)`, rows of unit length."""
-        return nn.functional.normalize(self.image_head(embedding), dim=1)
+        """Project embeddings `(N, E)` to `(N, D)`, rows of unit length; of one in parts, the table part."""
+        own = embedding[:, : self.widths[0]]
+        return nn.functional.normalize(self.image_head(own), dim=1)
 
     def table(self, latent: Tensor) -> Tensor:
         """Project the teacher's standardised latents `(N, L)` to `(N, D)`, rows of unit length."""

@@ -36,6 +36,10 @@ VERSIONS = {
     "evaluation": 1,
     "quality": 1,
     "definition": 1,
+    "probe": 1,
+    "finetuned": 1,
+    "exported-encoder": 1,
+    "attribution": 1,
 }
 # What an unfinished artefact is to become.
 MARK = ".fingerprint"

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from spinmark import artefacts, cli
+from spinmark.commands import _baselines
 from spinmark.errors import UsageError
 from spinmark.progress import done, progress
 from spinmark_training.config import EmbedConfig
 
 # Options that came later; where they are as here, embeddings are the same as without them.
-LATER = ("windows", "views", "align", "bad_scans")
+LATER = ("windows", "views", "align", "bad_scans", "radiomics", "teacher")
 # Options that say in which order, and not what.
 INCIDENTAL = ("shard", "piece")
 
@@ -29,7 +30,9 @@ class Embed(EmbedConfig):
         shard: Do one share of the work, such as 0/10 to 9/10 in the ten jobs of an array; the same command
             without it does what is left and writes the embeddings.
         voxel_pca: Instead of a run: this many principal components of the raw voxels, a baseline.
-        split: With `voxel_pca`: the split; the components are fitted on its training subjects.
+        radiomics: Instead of a run: shapes and intensities of the label maps' structures, a baseline.
+        teacher: Instead of a run: what the teacher of this distilled run makes of each table row.
+        split: With `voxel_pca` and `radiomics`: the split on whose training subjects they are fitted.
     """
 
     cohort: Path
@@ -37,6 +40,8 @@ class Embed(EmbedConfig):
     run: Path | None = None
     shard: str | None = None
     voxel_pca: int | None = None
+    radiomics: bool = False
+    teacher: Path | None = None
     split: Path | None = None
 
 
@@ -49,7 +54,7 @@ def _share(shard: str) -> tuple[int, int]:
 
 def _settings(args: Embed) -> dict[str, Any]:
     """The options that decide what is made."""
-    plain = asdict(EmbedConfig())
+    plain = {**asdict(EmbedConfig()), "radiomics": False, "teacher": None}
     return {
         name: value
         for name, value in asdict(args).items()
@@ -59,19 +64,25 @@ def _settings(args: Embed) -> dict[str, Any]:
 
 def _check(args: Embed) -> dict[str, Path | str]:
     """Check what goes with what, and return the inputs."""
-    if (args.run is None) == (args.voxel_pca is None):
-        raise UsageError("give --run RUN, or --voxel_pca COMPONENTS with --split SPLIT")
-    if args.voxel_pca is not None and args.split is None:
-        raise UsageError("--voxel_pca is fitted on training subjects: give --split SPLIT too")
-    if args.voxel_pca is not None and args.shard is not None:
-        raise UsageError("--shard divides the work of a run; leave it out with --voxel_pca")
+    baseline = _baselines.chosen(args)
+    if (args.run is None) == (baseline is None):
+        raise UsageError(
+            "give --run RUN, or one baseline: --voxel_pca COMPONENTS or --radiomics with --split SPLIT, "
+            "--teacher RUN"
+        )
+    if baseline in _baselines.FITTED and args.split is None:
+        raise UsageError(f"--{baseline} is fitted on training subjects: give --split SPLIT too")
+    if baseline is not None and args.shard is not None:
+        raise UsageError(f"--shard divides the work of a run; leave it out with --{baseline}")
     inputs: dict[str, Path | str] = {"cohort": args.cohort}
     artefacts.read(args.cohort, "cohort")
-    for kind in ("run", "split"):
-        path = getattr(args, kind)
+    for name, kind in (("run", "run"), ("teacher", "run"), ("split", "split")):
+        path = getattr(args, name)
         if path is not None:
             artefacts.read(path, kind)
-            inputs[kind] = path
+            inputs[name] = path
+    if args.radiomics:
+        inputs["labels"] = _baselines.labels_hash(args.cohort)
     return inputs
 
 
@@ -122,7 +133,6 @@ def main(argv: list[str]) -> int:
 
     def write(folder: Path) -> None:
         from spinmark_data.cohort.reader import Cohort
-        from spinmark_data.splits import read_split
         from spinmark_training.embed import embed, write_embeddings
 
         cohort = Cohort.open(args.cohort)
@@ -130,11 +140,7 @@ def main(argv: list[str]) -> int:
             with progress("embed: scans") as bar:
                 vectors = embed(cohort, args.run, args, pieces=pieces, progress=bar)
         else:
-            from spinmark_training.baselines import voxel_pca
-
-            assert args.split is not None
-            assert args.voxel_pca is not None
-            vectors = voxel_pca(cohort, read_split(args.split), components=args.voxel_pca)
+            vectors = _baselines.vectors(args, cohort)
         write_embeddings(folder, vectors)
 
     made = artefacts.make(args.out, "embeddings", write, config=_settings(args), inputs=inputs)

@@ -23,7 +23,7 @@ NAMES = (
     *("nt_xent", "decoupled", "debiased", "hard_negative", "mochi", "ring", "semi_hard"),
     *("barlow_twins", "vicreg", "w_mse", "clip", "siglip"),
     *("sup_con", "rank_n_contrast", "rank_n_contrast_censored", "y_aware"),
-    *("tabular_similarity", "metadata_enhanced"),
+    *("tabular_similarity", "metadata_enhanced", "supervised"),
 )
 CONFIGS = {name: ObjectiveConfig(name=name) for name in NAMES} | {
     f"+{name}": ObjectiveConfig(

@@ -27,3 +27,5 @@ class Stream(IntEnum):
     """Which further sequence the second view is of."""
     MEASURED = 9
     """The views of measurements along the way."""
+    FINETUNE = 10
+    """The order and the views of labelled scans, and what is random within a step of fine-tuning."""

@@ -9,6 +9,7 @@ Without memory:
 
 - `two_views`: contrasts of two views; `feature_statistics`: statistics of features, without negatives.
 - `labelled_rows`: a label, a number or a time of each row.
+- `supervised`: a linear head for each of some variables; `label_heads` are the heads and their loss.
 - `near_numbers`, `similar_tables`, `near_visits`: who is alike by degree; `likeness` is what they share.
 - `two_sides`: first against second views, a head each.
 

@@ -20,6 +20,7 @@ from spinmark_training.objectives.predictive import PredictedSelf, PredictedTeac
 from spinmark_training.objectives.self_distillation import SelfDistillation
 from spinmark_training.objectives.settings import resolve
 from spinmark_training.objectives.similar_tables import build_similar_tables
+from spinmark_training.objectives.supervised import build_supervised_heads
 from spinmark_training.objectives.swav import Swav
 from spinmark_training.objectives.terms import with_terms
 from spinmark_training.objectives.two_sides import build_two_sides
@@ -65,6 +66,7 @@ OBJECTIVES: dict[str, Builder] = {
     "y_aware": build_near_numbers,
     "tabular_similarity": build_similar_tables,
     "metadata_enhanced": build_near_visits,
+    "supervised": build_supervised_heads,
     # Two sides, a head each.
     "clip": build_two_sides,
     "siglip": build_two_sides,

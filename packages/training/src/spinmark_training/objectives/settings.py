@@ -49,6 +49,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "softness": 0.1,
     },
     "metadata_enhanced": {"temperature": 0.1, "window_days": 365.25},
+    "supervised": {"labels": ("XRKL",), "huber_delta": 1.0},
     # Two sides, a head each.
     "clip": {"temperature": 0.1},
     "siglip": {"temperature": 0.1},

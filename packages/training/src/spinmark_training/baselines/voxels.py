@@ -1,7 +1,5 @@
-"""What an encoder must beat: principal components of the voxels."""
+"""Principal components of the voxels."""
 
-import hashlib
-import json
 import logging
 from dataclasses import asdict
 
@@ -10,7 +8,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from spinmark_models.config import IntensityRule
-from spinmark_training.config import DataConfig
+from spinmark_training.baselines.common import chosen_sequence, identity_hash
 from spinmark_training.embed import embeddings_dataset
 from spinmark_training.errors import InputError
 from spinmark_training.sources import CohortLike, ScanSource, SplitLike
@@ -91,9 +89,7 @@ def voxel_pca(
     """
     if components < 1:
         raise InputError(f"voxel_pca: {components} components; accepted are 1 or more")
-    if sequence is None:
-        only = cohort.sequences
-        sequence = only[0] if len(only) == 1 else DataConfig().sequence
+    sequence = chosen_sequence(cohort, sequence)
     rule = IntensityRule()
     train = ScanSource(cohort, sequence, split, ("train",))
     mean, axes = principal_axes(_flat(train, train.rows, rule), components)
@@ -120,5 +116,5 @@ def voxel_pca(
         split,
         sequence,
         objective="voxel_pca",
-        encoder_hash=hashlib.sha256(json.dumps(identity).encode()).hexdigest(),
+        encoder_hash=identity_hash(identity),
     )

@@ -201,7 +201,7 @@ def test_what_cannot_be_compared_is_refused(
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        (["--targets", "[NOSUCH]"], "--targets: no 'NOSUCH'; there are"),
+        (["--targets", "[NOSUCH]"], "--targets: no 'NOSUCH'; accepted are"),
         (["--labels", "[3]"], "accepted are different numbers of at least 10"),
         (["--labels", "[4000]"], "4000 labelled ones are needed"),
         (["--against", "[nobody]", "--targets", "[bone]"], "--against: no arm 'nobody'"),

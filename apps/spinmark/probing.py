@@ -1,5 +1,6 @@
 """What `spinmark probe` reads: arms, targets and the scans that they share, all checked."""
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -252,7 +253,12 @@ def chosen(targets: Sequence[Target], names: Sequence[str]) -> list[Target]:
     if not names:
         return [target for target in targets if not target.constant(np.arange(target.values.size))]
     if unknown := [name for name in names if name not in by_name]:
-        raise InputError(f"--targets: no '{unknown[0]}'; there are {', '.join(by_name)}")
+        near = difflib.get_close_matches(unknown[0], list(by_name), n=5, cutoff=0.3)
+        shown = near or list(by_name)[:5]
+        raise InputError(
+            f"--targets: no '{unknown[0]}'; accepted are {len(by_name)} names, such as "
+            f"{', '.join(shown)}"
+        )
     for name in names:
         if by_name[name].constant(np.arange(by_name[name].values.size)):
             raise InputError(f"--targets: '{name}' is constant in these scans; nothing can be read")

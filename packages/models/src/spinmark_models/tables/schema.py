@@ -69,14 +69,9 @@ class EncodedTable(NamedTuple):
 class VisitTable(EncodedTable):
     """Rows that are sequences of V visits, the oldest first and the row's own last.
 
-    A visit of which no cell is observed is none, so that rows may have fewer visits than V.
-
-    Args:
-        numbers: As `EncodedTable` has it, `(N, V, P)`; so are `codes`, `observed` and `reasons`.
-        codes: Category indices.
-        observed: Whether the cells have a value.
-        reasons: Why they have none.
-        years: `(N, V)`, how many years each visit lies before the row's own; 0 for the own.
+    `VisitTable(numbers, codes, observed, reasons, years)`: the first four as `EncodedTable` has them but
+    `(N, V, P)`, and `years` `(N, V)`, how many years each visit lies before the row's own; 0 for the own. A
+    visit of which no cell is observed is none, so that rows may have fewer visits than V.
     """
 
     _years: Tensor

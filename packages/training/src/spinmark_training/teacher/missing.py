@@ -120,6 +120,13 @@ def missing_report(
 ) -> pd.DataFrame:
     """Measure a teacher on held-out rows at each share of missing cells, and without each role.
 
+    Metrics are `loss` and `loss_constant` (squared error in standardised units, nats of categories; of the
+    readout, and of training means and frequencies); `r2` of numbers, against the mean; `brier` and `ece`
+    (expected calibration error of the likeliest category, 10 bins), with `brier_constant` and `ece_constant`
+    of the frequencies; `coverage_90`, the share of numbers within the interval of nominally 90 %; `latent_r2`,
+    how much of the variance of the whole row's latent is kept, and `latent_r2_linear`, the same after the
+    best linear map of training rows.
+
     Args:
         teacher: The teacher, with its readout.
         fitted: The rows it was fitted on: how far predictions lie off there sets the width of intervals.
@@ -128,16 +135,7 @@ def missing_report(
 
     Returns:
         Tidy rows `kind` (`share` or `role`), `hidden` (how much, or which), `metric`, `variable` (empty for
-        all), `value`, `n` (cells asked for, or rows). Metrics:
-
-        - `loss`, `loss_constant`: squared error in standardised units, nats of categories; of the readout,
-          and of training means and frequencies.
-        - `r2`: of numbers, against the mean.
-        - `brier`, `ece` (expected calibration error of the likeliest category, 10 bins), and both of the
-          frequencies: `brier_constant`, `ece_constant`.
-        - `coverage_90`: the share of numbers within the interval of nominally 90 %.
-        - `latent_r2`: how much of the variance of the whole row's latent is kept; `latent_r2_linear`: the
-          same after the best linear map of training rows.
+        all), `value`, `n` (cells asked for, or rows).
 
     Raises:
         InputError: The teacher has no readout.

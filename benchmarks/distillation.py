@@ -15,10 +15,11 @@ its seed, so that `self-supervised` and `distilled` had as many steps and the sa
     nuisance         as distilled, the teacher told of site, machine and noise alone
     missing          as distilled, half of the observed cells taken away before anything was fitted
     demographic      as distilled, the teacher told of demographics alone
+    parts            as distilled, the embedding in a part that the table explains and one that it does not
     coupling-C       as distilled, in a phantom whose tables follow the disease in a share C of the knees; at
                      0 the tables say nothing of the images (zero coupling)
     supervised-...   from scratch in two stages' steps on KL, on pain, on all variables of the teacher's roles
-    teacher, table, pixels, radiomics: what needs no encoder
+    teacher, pixels, radiomics: what needs no encoder (radiomics: volumes and intensities of structures)
 
 The last line is one JSON object: the lower 95 % bounds of the gain in mean R2 over the true structural latents
 (distilled minus self-supervised) with 50 and 200 labelled joints, the share of the gain that is kept with
@@ -46,6 +47,7 @@ COUPLINGS = (0.0, 0.33, 0.67)
 LABELS = (50, 200)
 PROBE = ROOT / "configs" / "probe" / "demo.yaml"
 SELF = "self-supervised"
+ALWAYS = ("untrained", SELF, "distilled")
 BASELINES = ("pixels", "radiomics", "teacher")
 
 
@@ -83,10 +85,17 @@ class Study:
         steps: Steps of a stage.
         seeds: Seeds of every arm.
         phantom_seed: That of the phantom.
+        arms: The arms that are wanted beside those that all are compared with; none for all.
     """
 
     def __init__(
-        self, folder: Path, subjects: int, steps: int, seeds: int, phantom_seed: int
+        self,
+        folder: Path,
+        subjects: int,
+        steps: int,
+        seeds: int,
+        phantom_seed: int,
+        arms: Iterable[str] = (),
     ) -> None:
         self.folder = folder
         self.steps = steps
@@ -96,11 +105,16 @@ class Study:
         self.split = folder / "split"
         self.truth = folder / "phantom-1" / "truth"
         self.runs: dict[str, list[Path]] = {}
+        self._arms = set(arms)
+
+    def wants(self, arm: str) -> bool:
+        """Whether an arm is asked for."""
+        return not self._arms or arm in {*self._arms, *ALWAYS}
 
     def made_up(self) -> list[Job]:
         """The phantoms, their cohorts and one split for all."""
         jobs = []
-        for share in (1.0, *COUPLINGS):
+        for share in (1.0, *(c for c in COUPLINGS if self.wants(f"coupling-{c:g}"))):
             phantom, cohort = (self.folder / f"{kind}-{share:g}" for kind in ("phantom", "cohort"))
             size = words_of(
                 subjects=self._subjects, seed=self._phantom_seed, table_coupling=share, out=phantom
@@ -140,6 +154,8 @@ class Study:
         share: float | None = None,
     ) -> list[Job]:
         """The second stage of an arm from each first one, on a cohort of some coupling."""
+        if not self.wants(arm):
+            return []
         if arm == "coupling-0":
             share = 0.0
         cohort = self.cohort if share is None else self.folder / f"cohort-{share:g}"
@@ -172,7 +188,7 @@ class Study:
         whole: dict[str, object] = {"optim__steps": 2 * self.steps}
         for name, labels in SUPERVISED_ON.items():
             told = {"objective__labels": f"[{labels}]"}
-            for seed in self.seeds:
+            for seed in self.seeds if self.wants(f"supervised-{name}") else ():
                 jobs.append(
                     self._train(
                         *(f"supervised-{name}", seed, "pretrain", SUPERVISED, self.cohort),
@@ -228,6 +244,7 @@ TAUGHT: Mapping[str, Mapping[str, object]] = {
     "nuisance": {"teacher__roles": "[]", "teacher__arrays": "[NUISANCE]"},
     "missing": {"teacher__missing": 0.5},
     "demographic": {"teacher__roles": "[demographic]"},
+    "parts": {"transfer__parts__table": 64, "transfer__parts__terms": "{orthogonal: 5.0}"},
 }
 """What the teacher is told in each arm that is distilled."""
 
@@ -356,7 +373,7 @@ def figures_of(gains: Gains) -> dict[str, float]:
     distilled = {n: gains.of("distilled", n) for n in LABELS}
     missing = {n: gains.of("missing", n) for n in LABELS}
     nothing = {n: gains.of("coupling-0", n) for n in LABELS}
-    site = gains.of("distilled", "all", "site_leak_ratio", target="site", role="site")
+    site = gains.of("distilled", "all", "site_leak_ratio", target="site", role="administrative")
     kept = sum(missing[n]["value"] for n in LABELS) / sum(distilled[n]["value"] for n in LABELS)
     return {
         **{f"structural_gain_{n}_low": round(distilled[n]["low"], 4) for n in LABELS},
@@ -368,16 +385,29 @@ def figures_of(gains: Gains) -> dict[str, float]:
     }
 
 
-def show(gains: Gains, arms: Iterable[str]) -> None:
-    """Print the gain of each arm over self-supervision."""
-    print(
-        f"\n{'mean R2 of the true structure, less self-supervision':<52}"
-        + "".join(f"{n:>24} labels" for n in LABELS)
-    )
-    for arm in arms:
-        cells = [gains.of(arm, n) for n in LABELS]
-        text = "".join(f"{c['value']:>12.3f} ({c['low']:6.3f} to {c['high']:6.3f})" for c in cells)
-        print(f"  {arm:<50}{text}")
+def cell(found: Mapping[str, float]) -> str:
+    """A figure and its interval."""
+    return f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+
+
+def tables(gains: Gains, probe_folder: Path, arms: Iterable[str]) -> str:
+    """What each arm reads of the true structure, and its gain over self-supervision, as Markdown."""
+    import pandas as pd
+
+    rows = pd.read_parquet(probe_folder / "probe.parquet")
+    rows = rows[(rows["run"] == "all") & (rows["target"] == "mean") & (rows["role"] == "latent")]
+    rows = rows[(rows["probe"] == "linear") & (rows["scheme"] == "held-out")]
+    level = rows[rows["metric"] == "r2"].set_index(["arm", "labels"])
+    head = [
+        f"{kind}, {n} labels" for kind in ("R2", "gain", "gain beyond demographics") for n in LABELS
+    ]
+    lines = ["| arm | " + " | ".join(head) + " |", "|---" * (len(head) + 1) + "|"]
+    for arm in (SELF, *arms):
+        cells = [cell(level.loc[(arm, str(n))]) for n in LABELS]
+        for metric in ("r2", "r2_beyond_demographics"):
+            cells += ["" if arm == SELF else cell(gains.of(arm, n, metric)) for n in LABELS]
+        lines.append(f"| {arm} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def draw(gains: Gains, out: Path) -> None:
@@ -425,9 +455,11 @@ def main() -> None:
         default=Path(tempfile.gettempdir()) / "spinmark-bench-distillation",
         help="folder that keeps every artefact",
     )
+    parser.add_argument("--arms", default="", help="only these arms, by commas (all)")
     args = parser.parse_args()
     folder = args.folder.resolve()
-    study = Study(folder, args.subjects, args.steps, args.seeds, args.phantom_seed)
+    asked = tuple(filter(None, args.arms.split(",")))
+    study = Study(folder, args.subjects, args.steps, args.seeds, args.phantom_seed, asked)
     begun = time.perf_counter()
     logs = folder / "logs"
     run_all(study.made_up(), logs, args.jobs)
@@ -436,12 +468,15 @@ def main() -> None:
     out = probe(study)
     gains = Gains(out)
     arms = [arm for arm in study.runs if arm not in ("first", SELF)]
-    show(gains, [*arms, *BASELINES])
-    draw(gains, folder / "dose-response.png")
-    print(
-        f"\n{(time.perf_counter() - begun) / 60:.0f} minutes; {out}/probe.csv, {folder}/dose-response.png"
-    )
-    print(json.dumps(figures_of(gains)))
+    told = tables(gains, out, [*arms, *BASELINES])
+    (folder / "table.md").write_text(told)
+    print(f"\n{told}")
+    if not asked:
+        draw(gains, folder / "dose-response.png")
+    minutes = (time.perf_counter() - begun) / 60
+    print(f"{minutes:.0f} minutes; {folder}/table.md, {folder}/dose-response.png, {out}")
+    wanted = all(study.wants(arm) for arm in ("missing", "coupling-0"))
+    print(json.dumps(figures_of(gains) if wanted else {"arms": asked}))
 
 
 if __name__ == "__main__":

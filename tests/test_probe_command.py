@@ -12,6 +12,7 @@ import xarray as xr
 
 from spinmark import probing
 from spinmark.__main__ import main
+from spinmark.commands.probe import parse
 from spinmark_biomarkers.embeddings import open_embeddings
 from spinmark_data.cohort.reader import Cohort
 from spinmark_data.splits import read_split
@@ -68,6 +69,18 @@ def probed(demo: Path, parted: list[Path], tmp_path_factory: pytest.TempPathFact
     given = ["--embeddings.distilled", f"[{parted[0]}, {parted[1]}]", "--targets", TARGETS]
     assert main(words(demo, out, *given)) == 0
     return out
+
+
+def test_names_of_arms_may_have_dots() -> None:
+    given = ["--cohort", "c", "--split", "s", "--out", "o.p"]
+    given += ["--embeddings.coupling-0.33", "[a.b, c]", "--embeddings.coupling-0", "d.e"]
+    args = parse([*given, "--runs.v1.2=f.g", "--against", "[coupling-0.33]"])
+    assert args.embeddings == {
+        "coupling-0.33": [Path("a.b"), Path("c")],
+        "coupling-0": Path("d.e"),
+    }
+    assert (args.runs, args.finetuned, args.out) == ({"v1.2": Path("f.g")}, {}, Path("o.p"))
+    assert args.against == ["coupling-0.33"]
 
 
 def test_it_writes_two_tables_a_figure_and_a_summary(probed: Path) -> None:

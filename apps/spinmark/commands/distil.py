@@ -1,5 +1,6 @@
 """`spinmark distil --cohort COHORT --split SPLIT [--from RUN] --out RUN`: the tables teach the encoder."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,10 +39,21 @@ class Distil(DistilConfig):
     crossfit: CrossfitConfig = field(default_factory=CrossfitConfig)
 
 
+def array_hashes(paths: Sequence[Path]) -> dict[str, str]:
+    """The hashes of what the teacher is told beside the tables; a path does not tell what it holds."""
+    return {
+        f"arrays.{number} {path.name}": artefacts.listing_hash(path)
+        if path.is_dir()
+        else artefacts.file_hash(path)
+        for number, path in enumerate(paths)
+    }
+
+
 def main(argv: list[str]) -> int:
     """Run the command."""
     args = cli.parse("distil", Distil, argv, aliases={"--from": ["--from_run"]})
     inputs = run_inputs(args.cohort, args.split, from_run=args.from_run)
+    inputs |= array_hashes(args.teacher.arrays)
 
     def train(split: "Split", start: Path | None, folder: Path, bar: Progress) -> None:
         from spinmark_data.cohort.reader import Cohort

@@ -10,6 +10,10 @@ from spinmark.errors import InputError
 from spinmark.progress import Bar, done, progress
 
 Folders = list[Path] | Path
+# Options by the name of an arm.
+NAMED = ("embeddings", "finetuned", "runs")
+# Stands for the dot of a name such as `coupling-0.33` while options are read, where dots tell levels.
+_DOT = "\N{ONE DOT LEADER}"
 
 
 @dataclass(kw_only=True)
@@ -60,9 +64,24 @@ class Probe:
     seed: int = 0
 
 
+def parse(argv: list[str]) -> Probe:
+    """Read the options; names of arms may have dots."""
+    words = []
+    for word in argv:
+        option, _, rest = word.removeprefix("--").partition(".")
+        name, equals, value = rest.partition("=")
+        named = word.startswith("--") and option in NAMED and name
+        words.append(f"--{option}.{name.replace('.', _DOT)}{equals}{value}" if named else word)
+    args = cli.parse("probe", Probe, words)
+    for option in NAMED:
+        given = {name.replace(_DOT, "."): where for name, where in getattr(args, option).items()}
+        setattr(args, option, given)
+    return args
+
+
 def main(argv: list[str]) -> int:
     """Run the command."""
-    args = cli.parse("probe", Probe, argv)
+    args = parse(argv)
     if args.bootstrap < 100:
         raise InputError(f"bootstrap: {args.bootstrap}; accepted are at least 100 samples")
 
@@ -85,7 +104,7 @@ def _inputs(args: Probe) -> dict[str, Path | str]:
     inputs: dict[str, Path | str] = {"cohort": args.cohort, "split": args.split}
     if args.truth is not None:
         inputs["truth"] = artefacts.listing_hash(args.truth)
-    for option in ("embeddings", "finetuned", "runs"):
+    for option in NAMED:
         for name, given in getattr(args, option).items():
             for number, folder in enumerate(folders(given, f"{option}.{name}")):
                 if option == "embeddings":

@@ -221,6 +221,27 @@ def test_numbers_keyed_by_scan_become_inputs(
     )
 
 
+@pytest.mark.parametrize("visits", ["row", "delta", "sequence"])
+def test_a_teacher_may_see_arrays_alone(
+    tiny: tuple[Cohort, Split], tmp_path: Path, visits: str
+) -> None:
+    cohort, split = tiny
+    scans = cohort.scans(SEQUENCE)
+    values = np.random.default_rng(0).normal(size=(len(scans), 2))
+    path = array(cohort, tmp_path, ".parquet", values)
+    settings = config(roles=(), arrays=(path,), visits=visits, reasons=True)
+    table = teacher_table(cohort, scans, settings, split=split)
+    np.testing.assert_array_equal(table.values.to_numpy(), values)
+    assert table.reasons is not None
+    assert table.reasons.shape == values.shape
+    teacher = fit_teacher(cohort, split, SEQUENCE, settings, 0, out=tmp_path / "teacher")
+    assert teacher.encoder.schema.names == ("reports[0]", "reports[1]")
+    again = load_teacher(tmp_path / "teacher")
+    assert np.isfinite(teacher_latents(again, cohort, split, scans)).all()
+    with pytest.raises(InputError, match=r"No variable has one of the roles \[\]"):
+        teacher_table(cohort, scans, config(roles=()), split=split)
+
+
 def refused(cohort: Any, path: Path, split: Split, words: str) -> None:
     with pytest.raises(InputError, match=words) as caught:
         teacher_table(cohort, cohort.scans(SEQUENCE), config(arrays=(path,)), split=split)

@@ -94,6 +94,29 @@ def test_a_copy_of_an_outcome_with_an_innocent_name_and_role_is_refused(
     assert "\n" not in str(e.value)
 
 
+@pytest.mark.parametrize("known_of", ["event", "censored"])
+def test_a_column_known_just_where_an_event_was_observed_is_refused(
+    tiny: tuple[Cohort, Split], known_of: str
+) -> None:
+    cohort, split = tiny
+    joints = cohort.table("joints")
+    found = joints.merge(outcomes(cohort), on=["joint_id", "subject_id", "laterality"])
+    values = pd.Series(np.random.default_rng(0).normal(size=len(joints)))
+    told = values.where(found["cause"] == known_of).to_numpy(copy=True)
+    row = cohort.dictionary.iloc[[-1]].assign(variable="COMFORT", role="symptom", kind="continuous")
+    words = pd.concat([cohort.dictionary, row], ignore_index=True)
+
+    def fit() -> None:
+        tables = {"joints": joints.assign(COMFORT=told), "dictionary": words}
+        fit_teacher(Changed(cohort, outcomes=outcomes(cohort), **tables), split, SEQUENCE, SMALL, 0)
+
+    with pytest.raises(InputError, match="'COMFORT' is known or missing just as the endpoint 'kn"):
+        fit()
+    # Missing of others too, it tells less; that is no copy.
+    told[::5] = np.nan
+    fit()
+
+
 def test_a_copy_of_an_outcome_variable_in_another_table_is_refused(
     tiny: tuple[Cohort, Split],
 ) -> None:

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from spinmark_data.cohort.reader import Cohort
 from spinmark_data.splits import read_split
 from spinmark_models.config import IntensityRule
-from spinmark_models.export import load_encoder
+from spinmark_models.export import EncoderSpec, load_encoder
 from spinmark_models.tables import EncodedTable
 from spinmark_training.attribution.cells import described
 from spinmark_training.attribution.similarity import Heads, RidgeHeads, Similarity, similarity_of
@@ -113,7 +113,7 @@ def open_run(cohort: Cohort, run: Path, config: AttributionConfig) -> OpenedRun:
     teacher = load_teacher(run / "teacher")
     table = teacher_table(cohort, source.scans, teacher.config, teacher.seed, split)
     embedding = embedding_for(encoder.to(device).eval(), source, device, config.windows)
-    heads = _heads(run, embedding, teacher, cohort, split, train, spec.intensity, config)
+    heads = _heads(run, embedding, teacher, cohort, split, train, spec, config)
     baseline = VolumeBaseline(
         config.voxel_baseline,
         train,
@@ -141,11 +141,13 @@ def _heads(
     cohort: Cohort,
     split: SplitLike,
     train: ScanSource,
-    intensity: IntensityRule,
+    spec: EncoderSpec,
     config: AttributionConfig,
 ) -> Heads:
     found = load_alignment(run)
-    widths = (embedding.encoder.embedding_size, len(teacher.mean))
+    # Of an embedding in parts the heads take the table part, which comes first.
+    parts = spec.extra.get("parts") or {"table": (0, embedding.encoder.embedding_size)}
+    widths = (int(parts["table"][1]), len(teacher.mean))
     if found is not None:
         if found.widths != widths:
             raise InputError(
@@ -159,7 +161,7 @@ def _heads(
     rows = np.random.default_rng(config.seed).permutation(train.rows)[:_MOST_FITTED]
     rows = np.sort(rows)
     scans = train.scans.iloc[rows]
-    x = embed_scans(embedding, train, rows, intensity, config.batch_size)
+    x = embed_scans(embedding, train, rows, spec.intensity, config.batch_size)
     table = teacher_table(cohort, scans, teacher.config, teacher.seed, split)
     return fit_ridge_heads(x, teacher.latents(table), scans["subject_id"].to_numpy(str))
 

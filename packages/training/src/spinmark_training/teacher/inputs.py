@@ -114,6 +114,8 @@ def _thinned(cohort: CohortLike, config: TeacherConfig, seed: int) -> Thinned:
 
 
 def _clinical(cohort: Thinned, scans: pd.DataFrame, config: TeacherConfig) -> ClinicalTable:
+    if config.arrays and not (config.roles or config.add or config.leave_out):
+        return _no_variables(cohort, scans, config)
     try:
         return clinical_features(
             cohort,
@@ -128,6 +130,14 @@ def _clinical(cohort: Thinned, scans: pd.DataFrame, config: TeacherConfig) -> Cl
         text = str(error)
         named = text.startswith(("roles:", "add:", "leave_out:"))
         raise InputError(f"teacher{'.' if named else ': '}{text}") from None
+
+
+def _no_variables(cohort: Thinned, scans: pd.DataFrame, config: TeacherConfig) -> ClinicalTable:
+    """The table of a teacher that arrays alone tell something."""
+    rows = pd.Index(scans["scan_id"].to_numpy(dtype=object), name="scan_id")
+    values = pd.DataFrame(index=rows, dtype="float64")
+    why = pd.DataFrame(index=rows, dtype=object) if config.reasons else None
+    return ClinicalTable(values, cohort.table("dictionary").iloc[:0], why)
 
 
 def check_overlap(cohort: CohortLike, scans: pd.DataFrame, dictionary: pd.DataFrame) -> None:

@@ -4,6 +4,8 @@ Roles keep outcomes out by what the dictionary says of them. Here the columns th
 training rows, with everything the cohort knows to be an outcome: one that is equal to it, or rises or
 falls with it without exception, is refused. What is related to an outcome but not the same passes, such
 as a grade that most operated joints have, and so does a copy with much noise.
+Which cells are missing is seen by a teacher too: a column that is known of those who had an event, and of
+nobody else, is refused as well.
 """
 
 import math
@@ -20,6 +22,8 @@ from spinmark_training.sources import CohortLike
 Vector = npt.NDArray[np.float64]
 
 _JOINT = ["subject_id", "laterality"]
+# At any time, and so in the future of a visit: what is missing must not follow from that alone.
+_EVER = ("whether it was observed", "whether the person died")
 # Rank correlation from which on a column is a copy; days rounded to months are above it.
 _RANK = 0.999
 # A column with few different values may be like an outcome by chance; it is refused where chance would
@@ -40,10 +44,12 @@ def check_copies(values: pd.DataFrame, cohort: CohortLike, scans: pd.DataFrame) 
         scans: The scans of these rows: `subject_id`, `laterality`, `visit`, `days`.
 
     Raises:
-        InputError: A column is such a copy; the message names it and what it copies.
+        InputError: A column is such a copy, or is known exactly where an event or a death was, or was not,
+            observed; the message names it and what it copies.
     """
     people = pd.factorize(scans["subject_id"])[0]
     columns = [(str(name), values[name].to_numpy(np.float64)) for name in values.columns]
+    known = {name: np.isfinite(column).astype(np.float64) for name, column in columns}
     days = scans["days"].to_numpy(np.float64)
     clocks = {name for name, column in columns if is_copy(column, days, people)}
     for what, outcome in _outcomes(cohort, scans):
@@ -55,6 +61,11 @@ def check_copies(values: pd.DataFrame, cohort: CohortLike, scans: pd.DataFrame) 
                 raise InputError(
                     f"teacher: the input {name!r} has the values of {what}; an outcome can never be an "
                     f"input, leave it out with teacher.leave_out or without its file"
+                )
+            if what.endswith(_EVER) and is_copy(known[name], outcome, people):
+                raise InputError(
+                    f"teacher: the input {name!r} is known or missing just as {what}; an outcome can never "
+                    f"be an input, leave it out with teacher.leave_out or without its file"
                 )
 
 
@@ -135,8 +146,9 @@ def _endpoint(name: str, rows: pd.DataFrame, scans: pd.DataFrame) -> Iterator[tu
     ended = np.where(np.isfinite(ended), ended, np.nan)
     happened = np.where(event == 1, (upper <= days).astype(np.float64), 0.0)
     named = f"the endpoint {name!r}"
-    yield f"{named}: whether it was observed", np.where(unknown, np.nan, event)
-    yield f"{named}: whether the person died", np.where(unknown, np.nan, death)
+    observed, died = _EVER
+    yield f"{named}: {observed}", np.where(unknown, np.nan, event)
+    yield f"{named}: {died}", np.where(unknown, np.nan, death)
     yield f"{named}: whether it had come by the visit", np.where(unknown, np.nan, happened)
     for what, value in (("day", ended), ("day after which it came", lower)):
         yield f"{named}: its {what}", value

@@ -306,7 +306,7 @@ def run_all(jobs: Iterable[Job], logs: Path, at_once: int) -> None:
             ready = [j for j in waiting if all(p in made or p not in ours for p in j.after)]
             for job in ready[: at_once - len(running)]:
                 waiting.remove(job)
-                log = logs / f"{job.out.name}.log"
+                log = logs / f"{job.name.replace(', seed ', '-').replace(' ', '-')}.log"
                 running[pool.submit(run_job, job, log)] = (job, time.perf_counter())
             finished = [future for future in running if future.done()]
             for future in finished:

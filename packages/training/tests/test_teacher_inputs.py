@@ -24,25 +24,10 @@ from spinmark_training.teacher import (
     teacher_table,
 )
 
+from .changed_cohort import Changed
+
 SEQUENCE = "SAG_3D_DESS"
 NET = ClinicalEncoderConfig(hidden=8, latent=3, token=2)
-
-
-class Changed:
-    """A cohort some of whose tables are others."""
-
-    def __init__(self, cohort: Cohort, **tables: pd.DataFrame) -> None:
-        self._cohort, self._tables = cohort, tables
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._cohort, name)
-
-    @property
-    def dictionary(self) -> pd.DataFrame:
-        return self.table("dictionary")
-
-    def table(self, name: str) -> pd.DataFrame:
-        return self._tables[name].copy() if name in self._tables else self._cohort.table(name)
 
 
 def config(**changes: Any) -> TeacherConfig:

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 from runpy import run_path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,25 +18,10 @@ from spinmark_training.errors import InputError
 from spinmark_training.teacher import fit_teacher
 from spinmark_training.teacher.leaks import is_copy
 
+from .changed_cohort import Changed
+
 SEQUENCE = "SAG_3D_DESS"
 SMALL = TeacherConfig(encoder=ClinicalEncoderConfig(hidden=8, latent=3, token=2), steps=1)
-
-
-class Changed:
-    """A cohort some of whose tables are others."""
-
-    def __init__(self, cohort: Cohort, **tables: pd.DataFrame) -> None:
-        self._cohort, self._tables = cohort, tables
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._cohort, name)
-
-    @property
-    def dictionary(self) -> pd.DataFrame:
-        return self.table("dictionary")
-
-    def table(self, name: str) -> pd.DataFrame:
-        return self._tables[name].copy() if name in self._tables else self._cohort.table(name)
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,7 @@ def _layer_text(name: str, layer: nn.Module, given: Any) -> str:
     if bad:
         return (
             f"{what} holds a {bad[0]} that is not finite: the step before broke it. Lower optim.lr, or "
-            "go on from an older checkpoint"
+            "go on from an older checkpoint; in bf16, ask `spinmark selftest` whether this machine computes it"
         )
     return (
         f"{what} is the first to give values that are not finite; its input was, up to "

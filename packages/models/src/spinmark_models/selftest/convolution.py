@@ -83,7 +83,7 @@ SMALL = (
     ConvCase(2, 16, 32, (24, 64, 72), stride=(2, 2, 2)),
     ConvCase(1, 32, 32, (24, 32, 32)),
     ConvCase(1, 8, 16, (64, 96, 96), (1, 1, 1)),
-    # A last stage, two voxels deep: oneDNN on AVX512-BF16 fills its weights' gradients with rubbish (torch 2.13).
+    # A last stage, two voxels deep: oneDNN on AVX512-BF16 gets its weights' gradients wrong (torch 2.13).
     ConvCase(2, 32, 32, (2, 4, 5)),
 )
 LARGE = (

@@ -83,6 +83,13 @@ def test_names_of_arms_may_have_dots() -> None:
     assert args.against == ["coupling-0.33"]
 
 
+def test_what_an_arm_learnt_from_is_marked(probed: Path) -> None:
+    rows = pd.read_parquet(probed / "probe.parquet")
+    marked = rows[rows["learnt_from"]]
+    assert set(marked["arm"].str.split("[").str[0]) == {"distilled"}
+    assert set(marked["target"]) == {"AGE", "SEX"}
+
+
 def test_it_writes_two_tables_a_figure_and_a_summary(probed: Path) -> None:
     names = {path.name for path in probed.iterdir()}
     tables = {"probe.parquet", "probe.csv", "differences.parquet", "differences.csv"}

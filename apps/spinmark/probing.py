@@ -1,6 +1,7 @@
 """What `spinmark probe` reads: arms, targets and the scans that they share, all checked."""
 
 import difflib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,12 +47,14 @@ class Arm:
         folders: Where its runs are.
         runs: Embeddings (scan, feature), rows as in the scans of `read_arms`.
         parts: Features of each named part, where all runs have the same.
+        uses: What any of the runs learnt from: variables, and endpoints as `outcome:NAME`.
     """
 
     name: str
     folders: Sequence[Path]
     runs: Sequence[npt.NDArray[Any]]
     parts: Mapping[str, npt.NDArray[np.bool_]]
+    uses: frozenset[str]
 
 
 def read_arms(
@@ -78,7 +81,7 @@ def read_arms(
     first, arms = "", []
     for name, where in given.items():
         option = f"embeddings.{name}"
-        runs, parts = [], []
+        runs, parts, uses = [], [], set[str]()
         for folder in folders(where, option):
             found = open_embeddings(folder)
             check_origin(found, cohort, split, f"--{option} {folder}", on)
@@ -86,11 +89,13 @@ def read_arms(
                 scans, first = _scans(found, split, on), f"--{option}"
             runs.append(_rows(found, scans, f"--{option} {folder}", first))
             parts.append(_parts(found))
+            uses.update(json.loads(found.attrs.get("uses", "[]")))
         same = all(part == parts[0] for part in parts)
         named = {
             label: np.array([one == label for one in parts[0]]) for label in dict.fromkeys(parts[0])
         }
-        arms.append(Arm(name, folders(where, option), runs, named if same else {}))
+        known = named if same else {}
+        arms.append(Arm(name, folders(where, option), runs, known, frozenset(uses)))
     assert scans is not None
     return scans, arms
 

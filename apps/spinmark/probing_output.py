@@ -1,7 +1,7 @@
 """What `spinmark probe` writes: two tidy tables, a figure and a summary."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,12 +56,17 @@ def read_finetuned(where: Path | list[Path], name: str, plan: "Plan") -> "list[P
 
 
 def write(
-    out: Path, plan: "Plan", found: Mapping[str, ArmScores], args: "Probe", demographics: int
+    out: Path,
+    plan: "Plan",
+    found: Mapping[str, ArmScores],
+    args: "Probe",
+    demographics: int,
+    uses: Mapping[str, Collection[str]],
 ) -> None:
     """Write probe.parquet, differences.parquet, their CSV twins, probe.png and summary.json."""
     if unknown := [name for name in args.against if name not in found]:
         raise InputError(f"--against: no arm '{unknown[0]}'; there are {', '.join(found)}")
-    scores = score_rows(found, plan, args.probes)
+    scores = marked(score_rows(found, plan, args.probes), uses)
     differences = difference_rows(found, against=args.against)
     save(out, "probe", scores)
     save(out, "differences", differences)
@@ -72,6 +77,23 @@ def write(
     page = summary(scores, differences, role)
     page |= {"scored_on": args.on, "demographics": demographics}
     (out / "summary.json").write_text(json.dumps(page, indent=1) + "\n")
+
+
+def marked(scores: pd.DataFrame, uses: Mapping[str, Collection[str]]) -> pd.DataFrame:
+    """Add `learnt_from`: whether the arm was trained with the target itself in hand.
+
+    Args:
+        scores: Rows with `arm` (`NAME` or `NAME[PART]`), `target` and `kind`.
+        uses: What each arm learnt from: variables, and endpoints as `outcome:NAME`.
+
+    Returns:
+        The same with the column. A fine-tuned probe learns its target by design and is not marked for it.
+    """
+    learnt = [
+        (f"outcome:{target}" if kind == "event" else target) in uses.get(arm.split("[")[0], ())
+        for arm, target, kind in zip(scores["arm"], scores["target"], scores["kind"], strict=True)
+    ]
+    return scores.assign(learnt_from=learnt)
 
 
 def save(out: Path, name: str, frame: pd.DataFrame) -> None:

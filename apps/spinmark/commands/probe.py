@@ -180,4 +180,5 @@ def probe(args: Probe, out: Path, bar: Bar) -> None:
         )
         found = {name: scores | said_of.get(name, {}) for name, scores in found.items()}
     bar(len(given), len(given))
-    probing_output.write(out, plan, found, args, len(demographics))
+    uses = {one.name: one.uses for one in given}
+    probing_output.write(out, plan, found, args, len(demographics), uses)

@@ -151,14 +151,18 @@ def test_runs_of_unlike_number_add_their_variances():
     assert (made.low, made.high) == (pytest.approx(welch.low), pytest.approx(welch.high))
 
 
-def test_fiellers_interval_holds_the_ratios_that_are_not_refused():
+@pytest.mark.parametrize("gain", [0.5, 0.0])
+def test_fiellers_interval_holds_the_ratios_that_are_not_refused(gain):
     rng = np.random.default_rng(4)
-    one = Scores(0.5 + 0.05 * rng.normal(size=(3, 1)), 0.5 + 0.05 * rng.normal(size=800))
+    drawn = 0.05 * rng.normal(size=(3, 1))
+    one = Scores(
+        gain + drawn - (drawn.mean() if gain == 0 else 0), gain + 0.05 * rng.normal(size=800)
+    )
     other = Scores(0.4 + 0.05 * rng.normal(size=(3, 1)), 0.4 + 0.03 * rng.normal(size=800))
     made = ratio(one, other)
     x, y = one.values.mean(), other.values.mean()
     t = stats.t.ppf(0.975, made.df)
-    assert made.value == pytest.approx(x / y)
+    assert made.value == pytest.approx(x / y, abs=1e-12)
     assert made.low < made.value < made.high
 
     def refused(r):

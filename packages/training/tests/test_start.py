@@ -78,7 +78,9 @@ def test_a_file_that_cannot_be_used_is_named(
         torch.save({"a": torch.zeros(2)}, path)
     if content == "strange":
         save_file({"other": torch.zeros(2)}, path)
-    with pytest.raises(InputError, match=r"^init_from: [^\n]*weights\.safetensors[^\n]*$"):
+    with pytest.raises(
+        InputError, match=r"^weights to start from: [^\n]*weights\.safetensors[^\n]*$"
+    ):
         pretrain(*world, untrained(make_config, path), tmp_path / "run")
 
 

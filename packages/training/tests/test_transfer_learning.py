@@ -202,9 +202,7 @@ def test_a_loss_without_a_gradient_is_left_alone() -> None:
     z = torch.randn(6, 4, requires_grad=True)
     balance = GradientBalance(2, 0.9)
     found = balance(z.square().mean(), [torch.tensor(2.0), 0 * z.sum()], z)
-    assert found.isfinite().all()
-    (gradient,) = torch.autograd.grad(found[1] * (0 * z.sum()), z)
-    assert (gradient == 0).all()
+    assert found.tolist() == [0, 0]
 
 
 def test_weights_are_shares_under_balance(taught: World) -> None:

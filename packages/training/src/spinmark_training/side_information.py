@@ -10,6 +10,7 @@ from torch import Tensor
 
 from spinmark_data.features import PLACES
 from spinmark_training.errors import InputError
+from spinmark_training.leaks import check_copies
 from spinmark_training.scan_tables import Vector, as_numbers, kind_of, look_up
 from spinmark_training.sources import CohortLike, ScanSource
 from spinmark_training.survival_times import times_to_event
@@ -81,7 +82,8 @@ class SideInformation:
             roles: Whether roles are accepted.
 
         Raises:
-            InputError: One is neither, or no encoder may learn from it.
+            InputError: One is neither, or no encoder may learn from it, by its role or because its values
+                are those of an outcome.
         """
         known = self._dictionary()
         of_role = known["role"].astype(str)
@@ -105,7 +107,22 @@ class SideInformation:
             self._check_role(name, _NO_LABEL, field)
             if self._find(name) is None:
                 raise InputError(f"{field}: {name!r}; {self._accepted(roles)}")
-        return tuple(dict.fromkeys(names))
+        once = tuple(dict.fromkeys(names))
+        self._check_values(once, field)
+        return once
+
+    def _check_values(self, names: Sequence[str], field: str) -> None:
+        """Refuse an outcome that goes by another name."""
+        found = {name: self._find(name) for name in names}
+        values = {name: as_numbers(cells) for name, cells in found.items() if cells is not None}
+        seen = self._seen()
+        check_copies(
+            pd.DataFrame(values, index=seen.index),
+            self._cohort,
+            seen,
+            what=f"{field}: the variable",
+            leave_out="and name the variables one by one",
+        )
 
     def _has_values(self, name: str) -> bool:
         found = self._find(name)

@@ -84,7 +84,7 @@ def load_foreign(encoder: ImageEncoder, path: Path) -> WeightReport:
             encoder, path, prefixes=PREFIXES, rename=True, inflate=True, sum_channels=True
         )
     except ModelInputError as error:
-        raise InputError(f"init_from: {error}") from None
+        raise InputError(f"weights to start from: {error}") from None
 
 
 def write_report(report: WeightReport, out: Path) -> None:

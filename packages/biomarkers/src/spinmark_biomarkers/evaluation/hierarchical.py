@@ -197,10 +197,13 @@ def ratio(first: Scores, second: Scores, *, level: float = 0.95) -> Estimate:
         difference(second, nothing, level=level),
     )
     at = difference(first, scaled(value), level=level)
-    if not all(np.isfinite([top.se, bottom.se, at.se])) or value == 0:
+    # Any factor but 0 tells the covariance.
+    factor = value or 1.0
+    apart = difference(first, scaled(factor), level=level)
+    if not all(np.isfinite([top.se, bottom.se, at.se, apart.se])):
         return at
     v_x, v_y = top.se**2, bottom.se**2
-    v_xy = (v_x + value**2 * v_y - at.se**2) / (2 * value)
+    v_xy = (v_x + factor**2 * v_y - apart.se**2) / (2 * factor)
     t2 = float(stats.t.ppf((1 + level) / 2, at.df)) ** 2 if at.se > 0 else 0.0
     a, b, c = y**2 - t2 * v_y, x * y - t2 * v_xy, x**2 - t2 * v_x
     root = b**2 - a * c

@@ -2,7 +2,6 @@
 
 - `inputs`: what it may see of each scan's row, as a table and as tensors.
 - `arrays`: files of numbers keyed by scan, such as embeddings of reports.
-- `leaks`: outcomes under another name are refused by their values.
 - `readout`: from latents back to cells.
 - `fit`: fitting it.
 - `model`: a fitted teacher, and its files.

@@ -186,10 +186,13 @@ def _check_fitted(path: Path, dataset: Any, split: SplitLike) -> None:
             f"teacher.arrays: {path} is of {attributes['crossfit']} cross-fitted encoders, which have learnt "
             "from subjects outside the training set; accepted are embeddings of one encoder"
         )
-    if attributes.get("split_hash", split.hash) == split.hash:
+    says = {"set", "subject_id"} <= set(dataset.variables)
+    of = attributes.get("split_hash")
+    # A split has one hash; without it, what is said of each subject has to do.
+    if of == split.hash or (of is None and not says):
         return
     train = set(split.frame.loc[split.frame["set"] == "train", "subject_id"].astype(str))
-    if not {"set", "subject_id"} <= set(dataset.variables):
+    if not says:
         raise InputError(
             f"teacher.arrays: {path} was made with another split and does not say whom it was fitted on; "
             "accepted are embeddings of an encoder of this split"

@@ -16,6 +16,7 @@ from spinmark_models.errors import InputError as ModelInputError
 from spinmark_models.tables import EncodedTable, TableSchema
 from spinmark_training.config import OptimConfig, TeacherConfig
 from spinmark_training.errors import InputError
+from spinmark_training.leaks import check_copies
 from spinmark_training.schedules import learning_rate_factor
 from spinmark_training.sources import CohortLike, SplitLike
 from spinmark_training.teacher.inputs import (
@@ -24,7 +25,6 @@ from spinmark_training.teacher.inputs import (
     table_rows,
     teacher_table,
 )
-from spinmark_training.teacher.leaks import check_copies
 from spinmark_training.teacher.missing import missing_report, reconstruction, summary
 from spinmark_training.teacher.model import Teacher, check_subjects, save_teacher
 from spinmark_training.teacher.readout import fit_readout
@@ -153,7 +153,13 @@ def fit_teacher(
     if train.empty:
         raise InputError(f"split: no train subject has a scan of {sequence}")
     table = teacher_table(cohort, train, config, seed, split)
-    check_copies(table.values, cohort, train)
+    check_copies(
+        table.values,
+        cohort,
+        train,
+        what="teacher: the input",
+        leave_out="with teacher.leave_out or without its file",
+    )
     encoder = fit_encoder(table, config, seed, progress=progress)
     rows = encode_table(encoder.schema, table)
     teacher = Teacher(

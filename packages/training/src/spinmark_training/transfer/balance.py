@@ -41,7 +41,7 @@ class GradientBalance(nn.Module):
         self._fresh: Tensor | None = None
 
     def forward(self, ssl: Tensor, losses: Sequence[Tensor], embedding: Tensor) -> Tensor:
-        """Return the factor of each loss, without gradient.
+        """Return the factor of each loss, without gradient; 0 for one that has moved nothing so far.
 
         Args:
             ssl: The self-supervised loss.
@@ -52,7 +52,8 @@ class GradientBalance(nn.Module):
         # The gradient of the mean over processes: each has that of the sum by its own rows.
         self._fresh = sum_processes(self._fresh).sqrt() / process_count()
         average = self._with(self._fresh) / (1 - self._memory ** (self.steps + 1))
-        return average[0] / average[1:].clamp_min(torch.finfo(average.dtype).tiny ** 0.5)
+        least = torch.finfo(average.dtype).tiny ** 0.5
+        return torch.where(average[1:] > least, average[0] / average[1:].clamp_min(least), 0.0)
 
     def _with(self, fresh: Tensor) -> Tensor:
         return self._memory * self.norms + (1 - self._memory) * fresh

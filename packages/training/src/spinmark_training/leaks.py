@@ -31,7 +31,9 @@ _RANK = 0.999
 _CHANCE = 1e-4
 
 
-def check_copies(values: pd.DataFrame, cohort: CohortLike, scans: pd.DataFrame) -> None:
+def check_copies(
+    values: pd.DataFrame, cohort: CohortLike, scans: pd.DataFrame, *, what: str, leave_out: str
+) -> None:
     """Refuse inputs whose values are those of an outcome.
 
     Compared are, by endpoint, whether the event or a death was observed, whether the event had come by
@@ -42,6 +44,8 @@ def check_copies(values: pd.DataFrame, cohort: CohortLike, scans: pd.DataFrame) 
         values: The inputs of training rows.
         cohort: The cohort: `outcomes`, and the variables.
         scans: The scans of these rows: `subject_id`, `laterality`, `visit`, `days`.
+        what: What a column is, for the message, such as `teacher: the input`.
+        leave_out: How it is left out, for the message.
 
     Raises:
         InputError: A column is such a copy, or is known exactly where an event or a death was, or was not,
@@ -52,20 +56,20 @@ def check_copies(values: pd.DataFrame, cohort: CohortLike, scans: pd.DataFrame) 
     known = {name: np.isfinite(column).astype(np.float64) for name, column in columns}
     days = scans["days"].to_numpy(np.float64)
     clocks = {name for name, column in columns if is_copy(column, days, people)}
-    for what, outcome in _outcomes(cohort, scans):
+    for copied, outcome in _outcomes(cohort, scans):
         for name, column in columns:
             # Where everybody was followed until the same day, the time until then is a clock too.
-            if "the time until" in what and name in clocks:
+            if "the time until" in copied and name in clocks:
                 continue
             if is_copy(column, outcome, people):
                 raise InputError(
-                    f"teacher: the input {name!r} has the values of {what}; an outcome can never be an "
-                    f"input, leave it out with teacher.leave_out or without its file"
+                    f"{what} {name!r} has the values of {copied}; an outcome can never be an "
+                    f"input, leave it out {leave_out}"
                 )
-            if what.endswith(_EVER) and is_copy(known[name], outcome, people):
+            if copied.endswith(_EVER) and is_copy(known[name], outcome, people):
                 raise InputError(
-                    f"teacher: the input {name!r} is known or missing just as {what}; an outcome can never "
-                    f"be an input, leave it out with teacher.leave_out or without its file"
+                    f"{what} {name!r} is known or missing just as {copied}; an outcome can never "
+                    f"be an input, leave it out {leave_out}"
                 )
 
 

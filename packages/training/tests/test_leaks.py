@@ -15,8 +15,10 @@ from spinmark_data.splits import Split
 from spinmark_models.config import ClinicalEncoderConfig
 from spinmark_training.config import TeacherConfig
 from spinmark_training.errors import InputError
+from spinmark_training.leaks import is_copy
+from spinmark_training.side_information import SideInformation
+from spinmark_training.sources import ScanSource
 from spinmark_training.teacher import fit_teacher
-from spinmark_training.teacher.leaks import is_copy
 
 from .changed_cohort import Changed
 
@@ -76,6 +78,12 @@ def test_a_copy_of_an_outcome_with_an_innocent_name_and_role_is_refused(
     ) as e:
         fit_teacher(other, split, SEQUENCE, SMALL, 0)
     assert "\n" not in str(e.value)
+    known = SideInformation(other, ScanSource(other, SEQUENCE, split))
+    for label in ("COMFORT", "symptom"):
+        with pytest.raises(
+            InputError, match=r"objective\.labels: the variable 'COMFORT' has the val"
+        ):
+            known.variables((label,))
 
 
 @pytest.mark.parametrize("known_of", ["event", "censored"])

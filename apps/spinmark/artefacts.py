@@ -31,7 +31,9 @@ VERSIONS = {
     "split": 1,
     "run": 1,
     "embeddings": 1,
-    "phenotypes": 1,
+    "phenotypes": 2,
+    "directions": 1,
+    "trajectories": 1,
     "prognosis": 1,
     "evaluation": 1,
     "quality": 1,
@@ -40,6 +42,10 @@ VERSIONS = {
     "finetuned": 1,
     "exported-encoder": 1,
     "attribution": 1,
+    "comparison": 1,
+    "description": 1,
+    "reading-sheets": 1,
+    "readings": 1,
 }
 # What an unfinished artefact is to become.
 MARK = ".fingerprint"
@@ -273,6 +279,16 @@ def content_hash(path: Path) -> str:
         # The generation that stands, also where a kill came before it was sealed.
         return _contents(Path(path), "cohort")[1]
     return str(record["hash"])
+
+
+def changed_files(path: Path) -> list[str]:
+    """List the files of an artefact that are gone or not those that its `run.json` was sealed with."""
+    record = json.loads(_text(path, "run.json") or "{}")
+    return [
+        name
+        for name, sealed in sorted(record.get("files", {}).items())
+        if not (Path(path) / name).is_file() or _sha256(Path(path) / name) != sealed
+    ]
 
 
 def listing_hash(folder: Path) -> str:

@@ -2,10 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spinmark import artefacts, cli
+from spinmark.errors import InputError
 from spinmark.progress import done, progress
 from spinmark_biomarkers.config import DiscoverConfig
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
 
 
 @dataclass(kw_only=True)
@@ -15,32 +21,80 @@ class Discover(DiscoverConfig):
     Args:
         embeddings: The embeddings.
         out: Where to write the phenotypes.
+        cohort: The cohort, for the grade of severity alone; without it that question is not asked.
+        severity: A variable of the role `structure`. It moves no label; it is asked whether phenotypes are
+            more than this grade.
     """
 
     embeddings: Path
     out: Path
+    cohort: Path | None = None
+    severity: str = "XRKL"
 
 
 def main(argv: list[str]) -> int:
     """Run the command."""
     args = cli.parse("discover", Discover, argv)
     artefacts.read(args.embeddings, "embeddings")
+    from spinmark.unsealing import unsealed_before
     from spinmark_biomarkers.embeddings import open_embeddings
     from spinmark_biomarkers.phenotypes.discover import discover
     from spinmark_biomarkers.phenotypes.store import read_phenotypes, write_phenotypes
 
-    def write(folder: Path) -> None:
-        with progress("discover: resamples") as bar:
-            found = discover(open_embeddings(args.embeddings), args, progress=bar)
-        write_phenotypes(folder, found)
+    inputs = {"embeddings": args.embeddings}
+    if args.cohort is not None:
+        artefacts.read(args.cohort, "cohort")
+        inputs["cohort"] = args.cohort
 
-    made = artefacts.make(
-        args.out, "phenotypes", write, config=args, inputs={"embeddings": args.embeddings}
-    )
+    def write(folder: Path) -> None:
+        embeddings = open_embeddings(args.embeddings)
+        grade = None if args.cohort is None else _grade(args.cohort, args.severity, embeddings)
+        with progress("discover: resamples") as bar:
+            found = discover(embeddings, args, severity=grade, progress=bar)
+        write_phenotypes(folder, unsealed_before(found, args.embeddings, args.cohort))
+
+    made = artefacts.make(args.out, "phenotypes", write, config=args, inputs=inputs)
     summary = read_phenotypes(args.out).summary()
+    after = summary.get("after_unsealing")
+    told = [f"{args.out}: {summary['k']} groups, verdict: {summary['verdict']}; labels are frozen"]
+    if "severity" in summary:
+        told.append(f"  {summary['severity']['sentence']}")
+    if after:
+        told.append(f"  {after['told']}")
+    cohort = args.cohort or "COHORT"
+    found = f"--embeddings {args.embeddings} --phenotypes {args.out}"
+    # Where to cut a continuum is a convention: its directions say more.
+    more = f", spinmark directions --embeddings {args.embeddings} --out DIRECTIONS"
     return done(
-        f"{args.out}: {summary['k']} groups, verdict: {summary['verdict']}; labels are frozen",
-        f"spinmark prognose --cohort COHORT --embeddings {args.embeddings} "
-        f"--phenotypes {args.out} --out PROGNOSIS",
+        "\n".join(told),
+        f"spinmark describe --cohort {cohort} {found} --out DESCRIPTION"
+        f"{more if summary['verdict'] == 'continuum' else ''}, or spinmark prognose --cohort {cohort} "
+        f"{found} --out PROGNOSIS",
         fresh=made.fresh,
     )
+
+
+def _grade(folder: Path, variable: str, embeddings: "xr.Dataset") -> "pd.Series":
+    """Return a structural variable of each scan, NaN where unknown.
+
+    Raises:
+        InputError: There is no such variable, or it is of another role.
+    """
+    import pandas as pd
+
+    from spinmark.probing import COLUMNS, variables
+    from spinmark_data.cohort.reader import Cohort
+
+    cohort = Cohort.open(folder)
+    roles = cohort.dictionary.set_index("variable")["role"]
+    structural = sorted(roles.index[roles == "structure"])
+    if variable not in structural:
+        raise InputError(
+            f"--severity: {variable!r}; accepted are variables of the role structure"
+            f"{', such as ' + ', '.join(structural[:5]) if structural else ', and the cohort has none'}"
+        )
+    scans = pd.DataFrame({name: embeddings[name].to_numpy() for name in COLUMNS})
+    known = {target.name: target for target in variables(cohort, scans)}
+    if variable not in known:
+        raise InputError(f"--severity: no table of the cohort has {variable!r}")
+    return pd.Series(known[variable].values, index=scans["scan_id"], name=variable)

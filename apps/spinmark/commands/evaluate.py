@@ -25,6 +25,7 @@ class Evaluate:
         embeddings: Embeddings by name, such as `--embeddings.ssl DIR`; the first is named
             `distilled` where there is one.
         phenotypes: The phenotypes.
+        trajectories: The trajectories.
         prognosis: The prognosis; of knee replacement, whose hazard a phantom's truth holds.
         definition: The definition that the prognosis was made with, if there was one.
         out: Where to write the evaluation.
@@ -38,6 +39,7 @@ class Evaluate:
     split: Path
     embeddings: dict[str, Path] = field(default_factory=dict)
     phenotypes: Path | None = None
+    trajectories: Path | None = None
     prognosis: Path | None = None
     definition: Path | None = None
     out: Path
@@ -57,13 +59,15 @@ def main(argv: list[str]) -> int:
     check_definition(args.prognosis, args.definition, args.cohort)
     if args.prognosis is not None:
         _check_endpoint(args.prognosis, args.definition, args.truth)
-    for kind in ("phenotypes", "prognosis", "definition"):
+    for kind in ("phenotypes", "trajectories", "prognosis", "definition"):
         if getattr(args, kind) is not None:
             inputs[kind] = getattr(args, kind)
     settings = asdict(args)
     if args.definition is None:
         # An evaluation without a definition is the same as one made before there were any.
         del settings["definition"]
+    if args.trajectories is None:
+        del settings["trajectories"]
 
     def write(folder: Path) -> None:
         (folder / "metrics.json").write_text(json.dumps(evaluate(args), indent=1) + "\n")
@@ -92,6 +96,22 @@ def _check_endpoint(prognosis: Path, definition: Path | None, truth: Path) -> No
             f"{prognosis}: is of the endpoint '{endpoint}', but {truth} holds the true hazard of "
             f"'{TRUE_ENDPOINT}' alone; accepted is a prognosis of that, or leave --prognosis out"
         )
+
+
+def _trajectories(folder: Path, args: Evaluate, latents: list[str]) -> dict[str, Any]:
+    import pandas as pd
+
+    from spinmark.scoring_trajectories import trajectory_scores
+    from spinmark_biomarkers.phenotypes.trajectories.store import read_trajectories
+
+    return trajectory_scores(
+        read_trajectories(folder),
+        pd.read_parquet(args.truth / "scans.parquet"),
+        latents,
+        on=args.on,
+        draws=args.bootstrap,
+        seed=args.seed,
+    )
 
 
 def evaluate(args: Evaluate) -> dict[str, Any]:
@@ -130,6 +150,9 @@ def evaluate(args: Evaluate) -> dict[str, Any]:
     if args.phenotypes is not None and held_out:
         found = read_phenotypes(args.phenotypes).to_dataset()
         figures["phenotypes"] = scoring.phenotype_scores(found, joints, held, **options)
+    if args.trajectories is not None and held_out:
+        artefacts.read(args.trajectories, "trajectories")
+        figures["trajectories"] = _trajectories(args.trajectories, args, schema["latents"])
     if args.prognosis is not None and held_out:
         given = args.definition
         outcomes = cohort.table("outcomes") if given is None else outcomes_of(given)

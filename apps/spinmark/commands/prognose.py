@@ -1,5 +1,6 @@
 """`spinmark prognose --cohort COHORT --embeddings EMBEDDINGS --out PROGNOSIS`: ten-year risk."""
 
+import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -135,15 +136,22 @@ def main(argv: list[str]) -> int:
 
     def write(folder: Path) -> None:
         from spinmark.designs import baseline_scans, designs
+        from spinmark.unsealing import PAGE, frozen_phenotypes, unseal
         from spinmark_biomarkers.embeddings import open_embeddings, subject_folds
-        from spinmark_biomarkers.phenotypes.store import read_phenotypes
         from spinmark_biomarkers.survival.crossfit import prognose_folds
         from spinmark_biomarkers.survival.prognosis import prognose
         from spinmark_biomarkers.survival.store import write_prognosis
         from spinmark_data.cohort.reader import Cohort
 
         cohort, embeddings = Cohort.open(args.cohort), open_embeddings(args.embeddings)
-        frozen = read_phenotypes(args.phenotypes)
+        frozen = frozen_phenotypes(args.phenotypes)
+        unsealed = unseal(
+            frozen.dataset,
+            endpoint=args.endpoint,
+            cohort=args.cohort,
+            embeddings=args.embeddings,
+            phenotypes=args.phenotypes,
+        )
         known_at = frozen.known_at.set_index("joint_id")["known_at"]
         if args.definition is None:
             outcomes = cohort.table("outcomes")
@@ -171,8 +179,13 @@ def main(argv: list[str]) -> int:
             )
             result = fit(outcomes, covariates, groups, args, known_at=known_at, progress=bar)
         write_prognosis(folder, result)
+        (folder / PAGE).write_text(json.dumps(unsealed, indent=1, sort_keys=True) + "\n")
 
     made = artefacts.make(args.out, "prognosis", write, config=_settings(args), inputs=inputs)
+    from spinmark.unsealing import read_page
+
+    if before := read_page(args.out).get("after_unsealing"):
+        told.append(f"  {before['told']}")
     defined = "" if args.definition is None else f"--definition {args.definition} "
     return done(
         "\n".join(told),

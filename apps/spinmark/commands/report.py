@@ -42,6 +42,10 @@ def main(argv: list[str]) -> int:
     for kind, path in paths.items():
         artefacts.read(path, kind)
     check_definition(args.prognosis, args.definition, args.cohort)
+    if args.prognosis is not None and args.phenotypes is not None:
+        from spinmark.unsealing import check_phenotypes
+
+        check_phenotypes(args.prognosis, args.phenotypes)
     from spinmark.report import sections
     from spinmark.report.page import render
     from spinmark_data.cohort.reader import Cohort

@@ -9,6 +9,7 @@ import pandas as pd
 
 from spinmark import artefacts
 from spinmark.report.page import Picture, Section, Table
+from spinmark.unsealing import read_page
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -162,6 +163,7 @@ def phenotype_section(
         notes=[
             *summary["reasons"][1:],
             f"Labels are frozen: {phenotypes.to_dataset().attrs['frozen_hash'][:16]}.",
+            *_after_unsealing(summary),
         ],
         pictures=[
             Picture(
@@ -186,6 +188,12 @@ def phenotype_section(
         ],
     )
     return [space, groups]
+
+
+def _after_unsealing(told: Mapping[str, Any]) -> list[str]:
+    """The sentence of labels that came after outcomes had been read for others, and none of those before."""
+    after = told.get("after_unsealing")
+    return [f"Exploratory: {after['told']}."] if after else []
 
 
 def prognosis_section(folder: Path, outcomes: pd.DataFrame, phenotypes: Any) -> Section:
@@ -256,6 +264,9 @@ def prognosis_section(folder: Path, outcomes: pd.DataFrame, phenotypes: Any) -> 
             )
         ],
         notes=[
+            *dict.fromkeys(
+                [*_after_unsealing(phenotypes.summary()), *_after_unsealing(read_page(folder))]
+            ),
             *([STRUCTURAL] if any("morphometry" in name.split("_") for name in models) else []),
             *(f"{name}: {item['verdict']}" for name, item in result.diagnostics.items()),
         ],

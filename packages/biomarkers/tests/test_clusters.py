@@ -1,6 +1,4 @@
-"""Cluster scores, the dip and the panel against independent references."""
-
-import hashlib
+"""Cluster scores and the panel against independent references."""
 
 import numpy as np
 import pandas as pd
@@ -17,9 +15,7 @@ from spinmark_biomarkers.evaluation.clusters import (
     match_labels,
     rand_index,
 )
-from spinmark_biomarkers.phenotypes.freeze import frozen_hash
 from spinmark_biomarkers.phenotypes.panel import artefact_panel, cramers_v
-from spinmark_biomarkers.phenotypes.structure import dip_p, dip_statistic, matched_null
 
 labelings = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), min_size=2, max_size=40)
 
@@ -71,56 +67,6 @@ def test_interval_and_ceiling_on_separated_latents():
     assert chance.n == 120
 
 
-# Published algorithm, values of an independent linear programme over all unimodal laws (checked once
-# against Hartigan's routine as well).
-DIPS = [
-    0.11946270042248819,
-    0.06019735973076914,
-    0.15058230987576200,
-    0.08451493197183185,
-    0.12802573215691440,
-    0.08243692581093107,
-    0.13662877027589637,
-    0.08461575983362996,
-]
-
-
-def test_dip_has_the_values_of_the_linear_programme():
-    rng = np.random.default_rng(0)
-    for s, expected in enumerate(DIPS):
-        two = rng.normal(size=14) if s % 2 else np.r_[rng.normal(size=7), rng.normal(6, 1, 7)]
-        assert dip_statistic(two) == pytest.approx(expected, abs=1e-9)
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.integers(-20, 20), min_size=2, max_size=30, unique=True))
-def test_dip_ignores_order_shift_scale_and_sign_and_keeps_its_bounds(values):
-    x = np.array(values, dtype=float)
-    dip = dip_statistic(x)
-    assert 1 / (2 * x.size) - 1e-12 <= dip <= 0.25 + 1e-12
-    for other in (x[::-1], 3 * x + 7, -x):
-        assert dip_statistic(other) == pytest.approx(dip, abs=1e-9)
-
-
-def test_dip_p_tells_two_modes_from_one():
-    rng = np.random.default_rng(2)
-    assert dip_p(dip_statistic(rng.normal(size=150)), 150) > 0.2
-    two = np.r_[rng.normal(size=75), rng.normal(5, 1, 75)]
-    assert dip_p(dip_statistic(two), 150) == pytest.approx(0.005)
-
-
-def test_matched_null_keeps_variance_and_likeness_of_knees():
-    rng = np.random.default_rng(3)
-    person = np.repeat(rng.normal(size=(3000, 1)), 2, axis=0)
-    z = np.hstack([2 * person, rng.normal(size=(6000, 1))])
-    z[:, 0] += rng.normal(size=6000)
-    drawn = matched_null(z, np.repeat(np.arange(3000), 2), seed=0)
-    np.testing.assert_allclose(drawn.var(axis=0), z.var(axis=0), rtol=0.06)
-    knees = np.corrcoef(drawn[::2, 0], drawn[1::2, 0])[0, 1]
-    assert knees == pytest.approx(0.8, abs=0.03)
-    assert abs(np.corrcoef(drawn[::2, 1], drawn[1::2, 1])[0, 1]) < 0.06
-
-
 def test_cramers_v_against_scipy_and_its_limits():
     rng = np.random.default_rng(4)
     a = rng.integers(0, 3, 200)
@@ -151,9 +97,3 @@ def test_panel_p_is_uniform_when_persons_alone_make_the_association():
         assert rows[1]["flag"] == "one category"
         assert rows[2]["p"] == 1
     assert rejected <= 6
-
-
-def test_hash_is_blind_to_order_and_not_to_labels():
-    assert frozen_hash(["a", "b"], [0, 1]) == frozen_hash(["b", "a"], [1, 0])
-    assert frozen_hash(["a", "b"], [0, 1]) != frozen_hash(["a", "b"], [0, 0])
-    assert frozen_hash(["a"], [0]) == hashlib.sha256(b"a\t0\n").hexdigest()

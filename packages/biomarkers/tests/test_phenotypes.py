@@ -13,7 +13,7 @@ from spinmark_biomarkers.evaluation.clusters import rand_index
 from spinmark_biomarkers.phenotypes.discover import discover, prototypes
 from spinmark_biomarkers.phenotypes.store import read_phenotypes, write_phenotypes
 
-FAST = {"bootstrap": 10, "splits": 2, "null_draws": 24, "permutations": 99, "k_max": 5}
+FAST = {"bootstrap": 10, "splits": 4, "criteria": False, "seeds": 1, "permutations": 99, "k_max": 5}
 
 
 def cohort(kind, n=90, seed=0, features=12):

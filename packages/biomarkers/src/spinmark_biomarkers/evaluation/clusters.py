@@ -1,6 +1,7 @@
 """How well clusters agree with a truth: adjusted Rand index, matched labels, the ceiling."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -85,23 +86,82 @@ def adjusted_rand(
     return subject_bootstrap(statistic, subject_ids, draws=draws, seed=seed, level=level)
 
 
-def match_labels(reference: npt.ArrayLike, labels: npt.ArrayLike) -> dict[int, int]:
-    """Match labels to those of a reference so that the overlap is largest (Hungarian).
+def match_labels(
+    reference: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    *,
+    by: Literal["overlap", "jaccard"] = "overlap",
+    k: int | None = None,
+) -> dict[int, int]:
+    """Match labels one to one to those of a reference so that what they share is largest (Hungarian).
 
     Args:
         reference: Labels from 0, shape (n,).
         labels: Labels from 0, shape (n,).
+        by: What is summed over the matched pairs: rows in common, or Jaccard similarity, in which a small
+            cluster counts as much as a large one.
+        k: Number of labels of the reference; by default one more than the largest that stands in it.
 
     Returns:
         For each label its reference label. Labels beyond the reference's number get fresh ones.
+
+    Raises:
+        InputError: The lengths differ, there is no row, or a label is negative.
     """
     a, b = np.asarray(reference, dtype=np.int64), np.asarray(labels, dtype=np.int64)
-    size = int(max(a.max(), b.max())) + 1
-    table: npt.NDArray[Any] = np.zeros((size, size), dtype=np.int64)
-    np.add.at(table, (b, a), 1)
-    rows, columns = linear_sum_assignment(table, maximize=True)
+    if a.shape != b.shape or a.ndim != 1 or a.size == 0:
+        raise InputError(
+            f"labels: shapes {a.shape} and {b.shape}; accepted is one length for both, at least one row"
+        )
+    if min(a.min(), b.min()) < 0:
+        raise InputError(f"labels: {min(a.min(), b.min())}; accepted are whole numbers from 0")
+    size = max(int(a.max()) + 1, k or 0, int(b.max()) + 1)
+    gain: npt.NDArray[Any]
+    if by == "jaccard":
+        gain = jaccard_matrix(b, a, size, size)
+    else:
+        gain = np.zeros((size, size), dtype=np.int64)
+        np.add.at(gain, (b, a), 1)
+    rows, columns = linear_sum_assignment(gain, maximize=True)
     present = set(np.unique(b).tolist())
     return {int(r): int(c) for r, c in zip(rows, columns, strict=True) if int(r) in present}
+
+
+def align_labels(
+    reference: npt.ArrayLike, labels: npt.ArrayLike, *, k: int | None = None
+) -> tuple[Ints, dict[int, int]]:
+    """Rename labels to those of a reference, matched by Jaccard similarity.
+
+    Args:
+        reference: Labels from 0, shape (n,).
+        labels: Labels from 0, shape (n,).
+        k: Number of labels of the reference, see `match_labels`.
+
+    Returns:
+        The renamed labels, shape (n,), and for each old label its new one.
+
+    Examples:
+        >>> align_labels([0, 0, 1, 2], [2, 2, 0, 1])[0].tolist()
+        [0, 0, 1, 2]
+    """
+    names = match_labels(reference, labels, by="jaccard", k=k)
+    return renamed(labels, names), names
+
+
+def renamed(labels: npt.ArrayLike, names: Mapping[int, int]) -> Ints:
+    """Rename labels, shape (n,), by a table that holds each of them.
+
+    Raises:
+        InputError: A label is not in the table.
+    """
+    b = np.asarray(labels, dtype=np.int64)
+    absent = sorted(set(np.unique(b).tolist()) - set(names))
+    if absent:
+        raise InputError(f"labels: {absent[0]} has no match; accepted are {sorted(names)}")
+    table = np.zeros(max(names, default=0) + 1, dtype=np.int64)
+    for old, new in names.items():
+        table[old] = new
+    return np.asarray(table[b], dtype=np.int64)
 
 
 def jaccard_matrix(first: npt.ArrayLike, second: npt.ArrayLike, k: int, m: int) -> Floats:
@@ -129,7 +189,8 @@ def best_ari_ceiling(
     subjects_test: npt.ArrayLike,
     *,
     method: str = "kmeans",
-    k: int,
+    k: int | None,
+    options: Mapping[str, int | float | str] | None = None,
     draws: int = 200,
     seed: int,
 ) -> Interval:
@@ -143,13 +204,14 @@ def best_ari_ceiling(
         truth_test: True phenotype of the held-out scans, shape (m,).
         subjects_test: Their subjects, shape (m,).
         method: As in `DiscoverConfig`.
-        k: Number of clusters.
+        k: Number of clusters; of no consequence for methods that find it themselves.
+        options: As in `DiscoverConfig`.
         draws: Bootstrap samples.
         seed: Seed of clusterer and draws.
     """
     from spinmark_biomarkers.phenotypes.cluster import fit_clusters
 
     x = np.asarray(latents_fit, dtype=np.float64)
-    model = fit_clusters(x, k=k, method=method, components=x.shape[1], seed=seed)
+    model = fit_clusters(x, k=k, method=method, components=x.shape[1], seed=seed, options=options)
     labels = model.assign(np.asarray(latents_test, dtype=np.float64))[0]
     return adjusted_rand(truth_test, labels, subjects_test, draws=draws, seed=seed)

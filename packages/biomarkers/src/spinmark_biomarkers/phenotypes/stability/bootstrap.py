@@ -4,6 +4,9 @@ Cluster-wise Jaccard similarity under the bootstrap (Hennig 2007), with subjects
 clusters of each sample matched one to one with the originals.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
@@ -11,24 +14,10 @@ from scipy.optimize import linear_sum_assignment
 from spinmark_biomarkers.evaluation.bootstrap import Progress, subject_resamples
 from spinmark_biomarkers.evaluation.clusters import jaccard_matrix
 from spinmark_biomarkers.phenotypes.cluster import ClusterModel, fit_clusters
+from spinmark_biomarkers.phenotypes.clusterers.registry import Option
+from spinmark_biomarkers.phenotypes.stability.bands import DISSOLVED, RECOVERED, category
 
 Floats = npt.NDArray[np.float64]
-BANDS: tuple[tuple[float, str], ...] = (
-    (0.60, "unstable"),
-    (0.75, "doubtful"),
-    (0.85, "stable"),
-    (float("inf"), "highly stable"),
-)
-
-
-def category(jaccard: float) -> str:
-    """Name the band of a mean Jaccard similarity.
-
-    Examples:
-        >>> category(0.59), category(0.60), category(0.80), category(0.9)
-        ('unstable', 'doubtful', 'stable', 'highly stable')
-    """
-    return next(name for limit, name in BANDS if jaccard < limit)
 
 
 def cluster_stability(
@@ -41,6 +30,7 @@ def cluster_stability(
     restarts: int = 4,
     draws: int = 50,
     seed: int,
+    options: Mapping[str, Option] | None = None,
     progress: Progress | None = None,
 ) -> Floats:
     """Jaccard similarity of every phenotype with its match in each bootstrap sample.
@@ -56,11 +46,12 @@ def cluster_stability(
         restarts: Starts of each refit.
         draws: Bootstrap samples.
         seed: Seed.
+        options: As the model was fitted with.
         progress: Called with (done, draws).
 
     Returns:
         Shape (draws, k). Similarity is taken over the distinct rows of a sample; it is 0 for a
-        phenotype of which the sample holds no row.
+        phenotype of which the sample holds no row, or that has no match among the new clusters.
     """
     labels, _ = model.assign(x)
     k = len(model.centres)
@@ -76,9 +67,11 @@ def cluster_stability(
                 whiten=whiten,
                 restarts=restarts,
                 seed=seed + draw + 1,
+                options=options,
             )
             found, _ = refit.assign(x[distinct])
-            similarity = jaccard_matrix(labels[distinct], found, k, k)
+            # A clusterer that chooses its own number may find more of them, or fewer.
+            similarity = jaccard_matrix(labels[distinct], found, k, max(k, int(found.max()) + 1))
             left, right = linear_sum_assignment(similarity, maximize=True)
             result[draw, left] = similarity[left, right]
         if progress is not None:
@@ -86,17 +79,28 @@ def cluster_stability(
     return result
 
 
-def assignment_entropy(probability: Floats) -> Floats:
-    """Entropy of each row of probabilities over its largest possible value.
+def jaccard_rows(jaccard: Floats, *, level: float = 0.95) -> list[dict[str, Any]]:
+    """Summarise the similarities of bootstrap samples by phenotype.
 
     Args:
-        probability: Shape (n, k).
+        jaccard: Shape (draws, k), of `cluster_stability`.
+        level: Share of the samples within `low` and `high`.
 
     Returns:
-        Shape (n,); 0 is certain, 1 is even between all phenotypes (0 throughout for k = 1).
+        A row a phenotype: `phenotype`, `jaccard` (mean), `low`, `high`, `stability` (its band), and the
+        shares of samples in which it was `dissolved` (0.5 or less) and `recovered` (0.75 or more).
     """
-    k = probability.shape[1]
-    if k == 1:
-        return np.zeros(len(probability))
-    logs = np.log(np.where(probability > 0, probability, 1.0))
-    return np.asarray(-(probability * logs).sum(axis=1) / np.log(k), dtype=np.float64)
+    tail = (1 - level) / 2
+    low, high = np.quantile(jaccard, [tail, 1 - tail], axis=0)
+    return [
+        {
+            "phenotype": c,
+            "jaccard": float(jaccard[:, c].mean()),
+            "low": float(low[c]),
+            "high": float(high[c]),
+            "stability": category(float(jaccard[:, c].mean())),
+            "dissolved": float((jaccard[:, c] <= DISSOLVED).mean()),
+            "recovered": float((jaccard[:, c] >= RECOVERED).mean()),
+        }
+        for c in range(jaccard.shape[1])
+    ]

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from spinmark.__main__ import main
-from spinmark.describing import gather
+from spinmark.describing_material import gather
 from spinmark.report.description_page import in_words
 from spinmark_biomarkers.embeddings import open_embeddings
 from spinmark_biomarkers.phenotypes.description.config import DescribeConfig

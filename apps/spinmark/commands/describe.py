@@ -48,7 +48,8 @@ def main(argv: list[str]) -> int:
             inputs[kind] = path
 
     def write(folder: Path) -> None:
-        from spinmark.describing import describe, gather
+        from spinmark.describing import describe
+        from spinmark.describing_material import gather
         from spinmark.describing_output import write_description
         from spinmark.report.description_page import description_sections
         from spinmark.report.page import render

@@ -192,13 +192,17 @@ def discover(
 
 
 class _Halves:
-    """One progress of two parts that count for themselves: judging, then stability."""
+    """One progress in hundredths of two parts that count for themselves: judging, then stability."""
 
     def __init__(self, progress: Progress | None) -> None:
-        self.first = None if progress is None else lambda done, total: progress(done, 2 * total)
-        self.second = (
-            None if progress is None else lambda done, total: progress(total + done, 2 * total)
-        )
+        self.first = self._part(progress, 0)
+        self.second = self._part(progress, 100)
+
+    @staticmethod
+    def _part(progress: Progress | None, before: int) -> Progress | None:
+        if progress is None:
+            return None
+        return lambda done, total: progress(before + 100 * done // total, 200)
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:

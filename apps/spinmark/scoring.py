@@ -11,7 +11,11 @@ import pandas as pd
 from spinmark.designs import check_shapes
 from spinmark.errors import InputError
 from spinmark_biomarkers.evaluation.bootstrap import Interval, Rows, subject_bootstrap
-from spinmark_biomarkers.evaluation.clusters import adjusted_rand, best_ari_ceiling
+from spinmark_biomarkers.evaluation.clusters import (
+    adjusted_rand,
+    ceiling_labels,
+    share_of_ceiling,
+)
 from spinmark_biomarkers.evaluation.concordance import concordance_interval
 from spinmark_biomarkers.evaluation.probes import fit_ridge, site_probe, table_matrix
 from spinmark_data.features import clinical_features, morphometric_features
@@ -268,20 +272,18 @@ def phenotype_scores(
     numbers = {"k": int(labels.nunique()), "true_k": int(truth["phenotype"].nunique())}
     if numbers["true_k"] < 2:
         return numbers
-    ari = adjusted_rand(
-        test["phenotype"], test["label"], test["subject_id"], draws=draws, seed=seed
-    )
     latents = list(held.latents)
-    ceiling = best_ari_ceiling(
-        fitted[latents].to_numpy(),
-        test[latents].to_numpy(),
-        test["phenotype"],
-        test["subject_id"],
-        k=numbers["true_k"],
-        draws=draws,
-        seed=seed,
+    best = ceiling_labels(
+        fitted[latents].to_numpy(), test[latents].to_numpy(), k=numbers["true_k"], seed=seed
     )
-    return {"ari": ari.to_dict(), "ari_ceiling": ceiling.to_dict(), **numbers}
+    kind, people = test["phenotype"], test["subject_id"]
+    settings: dict[str, Any] = {"draws": draws, "seed": seed}
+    found = {
+        "ari": adjusted_rand(kind, test["label"], people, **settings),
+        "ari_ceiling": adjusted_rand(kind, best, people, **settings),
+        "share_of_ceiling": share_of_ceiling(kind, test["label"], best, people, **settings),
+    }
+    return {name: figure.to_dict() for name, figure in found.items()} | numbers
 
 
 def prognosis_scores(

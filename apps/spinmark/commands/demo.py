@@ -79,7 +79,8 @@ def stages(args: Demo) -> dict[str, list[str]]:
         "shuffled": run("shuffled", "distil", *first, "--shuffle_tables", "true"),
         **{f"embed_{arm}": embed(arm, "--run", f"{out}/runs/{run}") for arm, run in arms.items()},
         "embed_voxel_pca": embed("voxel_pca", "--voxel_pca", str(PCA_WIDTH), *split),
-        "discover": ["discover", *found[:2], *seed, "--out", f"{out}/phenotypes"],
+        "discover": ["discover", *cohort, *found[:2], *seed, "--out", f"{out}/phenotypes"],
+        "describe": ["describe", *cohort, *found, *seed, "--out", f"{out}/description"],
         "prognose": ["prognose", *cohort, *found, *seed, "--out", f"{out}/prognosis"],
         "evaluate": [
             *("evaluate", "--truth", f"{out}/phantom/truth", *results, *everything, *split),

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
+    from spinmark_biomarkers.phenotypes.structure.verdict import Judgement
+
 
 @dataclass(kw_only=True)
 class Discover(DiscoverConfig):
@@ -52,6 +54,7 @@ def main(argv: list[str]) -> int:
         with progress("discover: resamples") as bar:
             found = discover(embeddings, args, severity=grade, progress=bar)
         write_phenotypes(folder, unsealed_before(found, args.embeddings, args.cohort))
+        _draw(found.judgement, folder)
 
     made = artefacts.make(args.out, "phenotypes", write, config=args, inputs=inputs)
     summary = read_phenotypes(args.out).summary()
@@ -72,6 +75,14 @@ def main(argv: list[str]) -> int:
         f"{found} --out PROGNOSIS",
         fresh=made.fresh,
     )
+
+
+def _draw(judged: "Judgement | None", folder: Path) -> None:
+    """Draw what was computed beside the verdict."""
+    if judged is not None and judged.consensus is not None:
+        from spinmark_biomarkers.figures.structure import structure_page
+
+        structure_page(judged).savefig(folder / "structure.png", dpi=130)
 
 
 def _grade(folder: Path, variable: str, embeddings: "xr.Dataset") -> "pd.Series":

@@ -162,9 +162,11 @@ def phenotype_section(
         lead=f"{summary['k']} groups; verdict: {summary['verdict']}. {summary['reasons'][0]}",
         notes=[
             *summary["reasons"][1:],
+            *([summary["severity"]["sentence"]] if "severity" in summary else []),
             f"Labels are frozen: {phenotypes.to_dataset().attrs['frozen_hash'][:16]}.",
             *_after_unsealing(summary),
         ],
+        tables=_criteria(summary["structure"]["table"]),
         pictures=[
             Picture(
                 figure=prototype_panel(volumes, chosen, at=MEDIAL),
@@ -188,6 +190,36 @@ def phenotype_section(
         ],
     )
     return [space, groups]
+
+
+CRITERIA = {
+    "prediction_strength": "prediction strength",
+    "borders_p": "valleys, p",
+    "pac": "PAC",
+    "pac_excess": "PAC below its null, SD",
+    "gap": "gap",
+    "silhouette": "silhouette",
+}
+
+
+def _criteria(rows: list[dict[str, Any]]) -> list[Table]:
+    """What each number of phenotypes has for it, as far as it was computed."""
+    names = [name for name in CRITERIA if any(row.get(name) is not None for row in rows)]
+    if not names:
+        return []
+
+    def cell(value: float | None) -> str:
+        return "" if value is None else f"{value:.3g}"
+
+    return [
+        Table(
+            title="How many, by each criterion",
+            columns=["k", *(CRITERIA[name] for name in names)],
+            rows=[[str(row["k"]), *(cell(row.get(name)) for name in names)] for row in rows],
+            note="The first two decide: 0.8 or more is found again in other people, and then a border needs "
+            "a valley. The others say how many, given that there are some.",
+        )
+    ]
 
 
 def _after_unsealing(told: Mapping[str, Any]) -> list[str]:

@@ -10,12 +10,13 @@ from sklearn.metrics import adjusted_rand_score
 
 from spinmark_biomarkers.evaluation.clusters import (
     adjusted_rand,
-    best_ari_ceiling,
+    ceiling_labels,
     jaccard_matrix,
     match_labels,
     rand_index,
+    share_of_ceiling,
 )
-from spinmark_biomarkers.phenotypes.panel import artefact_panel, cramers_v
+from spinmark_biomarkers.phenotypes.description.panel import artefact_panel, cramers_v
 
 labelings = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), min_size=2, max_size=40)
 
@@ -57,10 +58,17 @@ def test_interval_and_ceiling_on_separated_latents():
     latents = 8 * np.eye(4)[truth] + rng.normal(size=(120, 4))
     subjects = np.repeat(np.arange(60), 2)
     fit = subjects < 30
-    ceiling = best_ari_ceiling(
-        latents[fit], latents[~fit], truth[~fit], subjects[~fit], k=4, seed=0
-    )
+    best = ceiling_labels(latents[fit], latents[~fit], k=4, seed=0)
+    ceiling = adjusted_rand(truth[~fit], best, subjects[~fit], seed=0)
     assert ceiling.value > 0.95
+    # Two of the four kinds told apart: less than the ceiling, by as much as scikit-learn says.
+    coarse = best // 2
+    share = share_of_ceiling(truth[~fit], coarse, best, subjects[~fit], seed=0)
+    scores = [adjusted_rand_score(truth[~fit], one) for one in (coarse, best)]
+    assert share.value == pytest.approx(scores[0] / scores[1])
+    assert share.low < share.value < share.high < 1
+    same = share_of_ceiling(truth[~fit], best, best, subjects[~fit], seed=0)
+    assert (same.value, same.low, same.high) == (1, 1, 1)
     chance = adjusted_rand(truth, rng.permutation(truth), subjects, seed=0)
     assert chance.low < 0.05
     assert abs(chance.value) < 0.1

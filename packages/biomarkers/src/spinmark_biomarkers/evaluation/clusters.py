@@ -182,36 +182,66 @@ def jaccard_matrix(first: npt.ArrayLike, second: npt.ArrayLike, k: int, m: int) 
     return np.asarray(table / np.where(union > 0, union, 1.0), dtype=np.float64)
 
 
-def best_ari_ceiling(
+def ceiling_labels(
     latents_fit: npt.ArrayLike,
     latents_test: npt.ArrayLike,
-    truth_test: npt.ArrayLike,
-    subjects_test: npt.ArrayLike,
     *,
     method: str = "kmeans",
     k: int | None,
     options: Mapping[str, int | float | str] | None = None,
-    draws: int = 200,
     seed: int,
-) -> Interval:
-    """Adjusted Rand index that the same clusterer reaches on the true latents.
+) -> Ints:
+    """Label held-out scans by a clusterer that was given the true latents.
 
-    An embedding cannot be expected to do better, so this is the figure to compare with.
+    An embedding cannot be expected to lead to better labels, so these are the ones to compare with.
 
     Args:
         latents_fit: True latents of the fitted scans, shape (n, latent).
         latents_test: True latents of the held-out scans, shape (m, latent).
-        truth_test: True phenotype of the held-out scans, shape (m,).
-        subjects_test: Their subjects, shape (m,).
         method: As in `DiscoverConfig`.
         k: Number of clusters; of no consequence for methods that find it themselves.
         options: As in `DiscoverConfig`.
-        draws: Bootstrap samples.
-        seed: Seed of clusterer and draws.
+        seed: Seed of the clusterer.
+
+    Returns:
+        Shape (m,).
     """
     from spinmark_biomarkers.phenotypes.cluster import fit_clusters
 
     x = np.asarray(latents_fit, dtype=np.float64)
     model = fit_clusters(x, k=k, method=method, components=x.shape[1], seed=seed, options=options)
-    labels = model.assign(np.asarray(latents_test, dtype=np.float64))[0]
-    return adjusted_rand(truth_test, labels, subjects_test, draws=draws, seed=seed)
+    return model.assign(np.asarray(latents_test, dtype=np.float64))[0]
+
+
+def share_of_ceiling(
+    truth: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    best: npt.ArrayLike,
+    subject_ids: npt.ArrayLike,
+    *,
+    draws: int = 200,
+    seed: int,
+    level: float = 0.95,
+) -> Interval:
+    """Adjusted Rand index of labels over that of the best labels, on the same samples of subjects.
+
+    Args:
+        truth: True classes, shape (n,).
+        labels: Labels, shape (n,).
+        best: The labels to compare with (`ceiling_labels`), shape (n,).
+        subject_ids: The subject of each row, shape (n,).
+        draws: Bootstrap samples.
+        seed: Seed of the draws.
+        level: Coverage.
+
+    Returns:
+        1 where the labels do as well; not defined (NaN) where the best ones agree with nothing.
+    """
+    a, b, c = _codes(truth), _codes(labels), _codes(best)
+
+    def statistic(rows: Rows) -> float:
+        weights = np.bincount(rows, minlength=a.size)
+        most = rand_index(a, c, weights)
+        return rand_index(a, b, weights) / most if most > 0 else float("nan")
+
+    return subject_bootstrap(statistic, subject_ids, draws=draws, seed=seed, level=level)

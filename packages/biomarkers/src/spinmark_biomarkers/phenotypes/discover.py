@@ -46,11 +46,13 @@ class Phenotypes:
             that tells noise; see docs/schemas.md.
         known_at: `joint_id`, `known_at`: days at which a joint's phenotype was known.
         facts: Verdict, stability, artefact panel; what `summary` returns.
+        judgement: What the verdict rests on, for its figure; none of phenotypes that were read from disk.
     """
 
     dataset: xr.Dataset
     known_at: pd.DataFrame
     facts: dict[str, Any]
+    judgement: Judgement | None = None
 
     def to_dataset(self) -> xr.Dataset:
         """Return the labels as a dataset."""
@@ -188,7 +190,9 @@ def discover(
     found = _dataset(ds, labels, probability, chosen.fitted, config)
     if hasattr(model.clusterer, "predict_noise"):
         found["noise"] = ("scan", model.clusterer.predict_noise(model.projection(x)))
-    return Phenotypes(dataset=freeze(found, known, settings), known_at=known, facts=facts)
+    return Phenotypes(
+        dataset=freeze(found, known, settings), known_at=known, facts=facts, judgement=judged
+    )
 
 
 class _Halves:

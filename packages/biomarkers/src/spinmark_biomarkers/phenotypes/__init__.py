@@ -1,10 +1,13 @@
 """Phenotypes: groups of joints found in the embeddings alone, frozen before outcomes are read.
 
-- `cluster`: principal components and a clusterer, with deterministic labels.
-- `stability`: how far each phenotype survives resampled subjects.
-- `structure`: whether there are clusters at all: matched null, prediction strength, valleys.
-- `panel`: whether a phenotype is a site, a scanner or a side.
-- `freeze`: the hash that fixes labels.
-- `discover`: all of it in one call, and prototypes.
-- `store`: the artefact on disk, checked against its hash.
+- `discover`: all of it in one call; `rows`: which scans define a joint, and which are fitted.
+- `projection`, `clusterers`, `cluster`: principal components, thirteen clusterers, and both together.
+- `structure`: whether there are clusters at all, how many, and whether they are more than severity.
+- `stability`: how far each phenotype survives.
+- `freeze`: the hash that fixes labels; `history`: for which labels outcomes were read; `store`: the
+  artefact on disk, checked against its hash.
+- `description`: what a phenotype is, by variables that it was not made of.
+- `directions`: axes, where there are no groups.
+- `trajectories`: how joints move between visits.
+- `reading`: sheets and forms for specialists who judge blind.
 """

@@ -80,9 +80,8 @@ def write(
         title="How far the phenotypes agree",
         lead=(
             f"Labels {facts['frozen_hash'][:16]}. Labelings and knees are compared on {compared['n']} "
-            f"{compared['scans']} scans of {compared['n_subjects']} people, refits on those that the "
-            "clusterer was "
-            "fitted on."
+            f"scans of {compared['n_subjects']} people ({compared['scans']}), refits on those that the "
+            "clusterer was fitted on."
         ),
         pictures=list(drawn.values()),
         tables=_tables(report),
@@ -106,8 +105,14 @@ def _tables(report: StabilityReport | None) -> list[Table]:
     if report.sites is not None:
         sites = report.sites.pivot_table(
             index="site", columns="quantity", values="value", observed=True, aggfunc="first"
-        ).reset_index()
-        shown = [c for c in ("site", "share", "ari", "ami") if c in sites]
+        )
+        # A site with too few people, here or elsewhere, has no value and is named all the same.
+        reasons = report.sites.groupby("site")["reason"].first()
+        sites = sites.reindex(reasons.index)
+        if (reasons != "").any():
+            sites["not done"] = reasons
+        sites = sites.reset_index()
+        shown = [c for c in ("site", "share", "ari", "ami", "not done") if c in sites]
         note = (
             "A fit without a site's people labels its scans; share with the label of the whole fit."
         )

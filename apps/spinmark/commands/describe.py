@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spinmark import artefacts, cli
+from spinmark.errors import InputError
 from spinmark.progress import done, progress
 from spinmark_biomarkers.phenotypes.description.config import DescribeConfig, check_config
 
@@ -46,6 +47,12 @@ def main(argv: list[str]) -> int:
         if path is not None:
             artefacts.read(path, kind)
             inputs[kind] = path
+    found_in = artefacts.read(args.phenotypes, "phenotypes")["inputs"].get("embeddings")
+    if found_in not in (None, artefacts.content_hash(args.embeddings)):
+        raise InputError(
+            f"embeddings: {args.embeddings} are not those that {args.phenotypes} was found in; accepted are "
+            "these very embeddings"
+        )
 
     def write(folder: Path) -> None:
         from spinmark.describing import describe

@@ -40,6 +40,12 @@ def main(argv: list[str]) -> int:
     args = cli.parse("directions", Directions, argv)
     if args.members < 1:
         raise InputError(f"--members: {args.members}; accepted is at least 1")
+    # Asked here as well: axes come before their description and take long.
+    if "outcome" in args.roles:
+        raise InputError(
+            "--roles: outcome tells what becomes of people, which no description may see; accepted are "
+            f"{', '.join(ROLES)}"
+        )
     inputs: dict[str, Path | str] = {"embeddings": args.embeddings}
     artefacts.read(args.embeddings, "embeddings")
     if args.cohort is not None:

@@ -59,7 +59,8 @@ def main(argv: list[str]) -> int:
     made = artefacts.make(args.out, "phenotypes", write, config=args, inputs=inputs)
     summary = read_phenotypes(args.out).summary()
     after = summary.get("after_unsealing")
-    told = [f"{args.out}: {summary['k']} groups, verdict: {summary['verdict']}; labels are frozen"]
+    groups = "1 group" if summary["k"] == 1 else f"{summary['k']} groups"
+    told = [f"{args.out}: {groups}, verdict: {summary['verdict']}; labels are frozen"]
     if "severity" in summary:
         told.append(f"  {summary['severity']['sentence']}")
     if after:
@@ -100,12 +101,13 @@ def _grade(folder: Path, variable: str, embeddings: "xr.Dataset") -> "pd.Series"
     roles = cohort.dictionary.set_index("variable")["role"]
     structural = sorted(roles.index[roles == "structure"])
     if variable not in structural:
+        known = f"has the role {roles[variable]}" if variable in roles else "is no variable"
         raise InputError(
-            f"--severity: {variable!r}; accepted are variables of the role structure"
+            f"--severity: {variable!r} {known}; accepted are variables of the role structure"
             f"{', such as ' + ', '.join(structural[:5]) if structural else ', and the cohort has none'}"
         )
     scans = pd.DataFrame({name: embeddings[name].to_numpy() for name in COLUMNS})
-    known = {target.name: target for target in variables(cohort, scans)}
-    if variable not in known:
+    targets = {target.name: target for target in variables(cohort, scans)}
+    if variable not in targets:
         raise InputError(f"--severity: no table of the cohort has {variable!r}")
-    return pd.Series(known[variable].values, index=scans["scan_id"], name=variable)
+    return pd.Series(targets[variable].values, index=scans["scan_id"], name=variable)

@@ -5,12 +5,17 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from spinmark_biomarkers.config import DiscoverConfig
 from spinmark_biomarkers.embeddings import check_embeddings, from_frame
 from spinmark_biomarkers.errors import InputError
 from spinmark_biomarkers.evaluation.clusters import rand_index
+from spinmark_biomarkers.phenotypes.directions.config import DirectionsConfig
+from spinmark_biomarkers.phenotypes.directions.find import find_directions
 from spinmark_biomarkers.phenotypes.discover import discover, prototypes
+from spinmark_biomarkers.phenotypes.rows import refuse_twins
 from spinmark_biomarkers.phenotypes.store import read_phenotypes, write_phenotypes
 
 FAST = {"bootstrap": 10, "splits": 4, "criteria": False, "seeds": 1, "permutations": 99, "k_max": 5}
@@ -100,7 +105,7 @@ def test_held_out_subjects_do_not_move_the_clusters(planted):
     ds, _, first = planted
     changed = ds.copy(deep=True)
     held = np.flatnonzero(ds["set"].values == "test")
-    changed["embedding"][held] = 1000.0
+    changed["embedding"][held] = 1000.0 + np.arange(held.size)[:, None]
     second = discover(changed, DiscoverConfig(**FAST))
     fit = ds["set"].values == "train"
     np.testing.assert_array_equal(second.dataset["label"][fit], first.dataset["label"][fit])
@@ -156,6 +161,66 @@ def test_bad_embeddings_are_named(planted):
         check_embeddings(ds.drop_vars("days"))
     with pytest.raises(InputError, match="at least 32"):
         discover(ds.isel(scan=slice(0, 40)), DiscoverConfig(k=8))
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 39), st.integers(0, 39), st.integers(0, 2**32 - 1))
+def test_a_person_under_two_ids_is_refused_whatever_the_order(one, other, seed):
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame(rng.normal(size=(80, 5))).add_prefix("f")
+    frame["subject_id"] = [f"S{n // 2:03d}" for n in range(80)]
+    frame["laterality"] = ["R", "L"] * 40
+    fine = from_frame(frame, fitted_subjects=[])
+    refuse_twins(fine)
+    if one == other:
+        # Two scans of one person may be copies: that is nobody under two names.
+        frame.loc[2 * one, "f0":"f4"] = frame.loc[2 * one + 1, "f0":"f4"]
+        refuse_twins(from_frame(frame, fitted_subjects=[]))
+        return
+    frame.loc[2 * one, "f0":"f4"] = frame.loc[2 * other + 1, "f0":"f4"]
+    low, high = sorted([one, other])
+    twins = from_frame(frame, fitted_subjects=[]).isel(scan=rng.permutation(80))
+    with pytest.raises(InputError, match=f"subjects S{low:03d} and S{high:03d} .*2 subjects share"):
+        refuse_twins(twins)
+
+
+def test_a_person_under_two_ids_is_refused_from_a_csv_and_by_every_finder(tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(120, 4))).add_prefix("f")
+    frame.insert(0, "subject_id", [str(1000001 + n) for n in range(120)])
+    # The copy is held out, so that a figure would be reported on someone who was fitted on.
+    frame.loc[110, "f0":"f3"] = frame.loc[3, "f0":"f3"]
+    frame.to_csv(tmp_path / "embeddings.csv", index=False)
+    ds = from_frame(tmp_path / "embeddings.csv", fitted_subjects=frame["subject_id"][:100])
+    told = "subjects 1000004 and 1000111 have the very same embedding .*accepted is one subject_id"
+    with pytest.raises(InputError, match=told):
+        discover(ds, DiscoverConfig(**FAST))
+    with pytest.raises(InputError, match=told):
+        find_directions(ds, DirectionsConfig())
+
+
+def test_an_encoder_that_maps_all_to_one_point_is_not_taken_for_twins():
+    ds, _ = cohort("gaussian", n=60)
+    with pytest.raises(InputError, match="all fitted scans have the same vector"):
+        discover(ds.assign(embedding=ds["embedding"] * 0), DiscoverConfig(**FAST))
+
+
+def test_a_phenotype_of_one_person_is_refused():
+    ds, _ = cohort("gaussian", n=60)
+    far = ds.copy(deep=True)
+    far["embedding"][(ds["subject_id"] == "S007").values] += 500
+    with pytest.raises(InputError, match=r"phenotype 1 of 2: one subject alone \(S007\); accepted"):
+        discover(far, DiscoverConfig(**FAST, k=2))
+
+
+def test_settings_that_a_method_does_not_have_are_refused_before_anything_is_fitted():
+    ds, _ = cohort("gaussian", n=60)
+    with pytest.raises(InputError, match="options: 'linkage' with method kmeans"):
+        discover(ds, DiscoverConfig(**FAST, options={"linkage": "ward"}), progress=pytest.fail)
+    with pytest.raises(
+        InputError, match="k: 3 with method dirichlet, which finds the number itself"
+    ):
+        discover(ds, DiscoverConfig(**FAST, method="dirichlet", k=3), progress=pytest.fail)
 
 
 def test_an_encoder_that_was_taught_an_outcome_is_refused(planted):

@@ -114,6 +114,28 @@ def test_phenotypes_give_a_direction_and_speeds_by_phenotype(flow):
     assert all(row["low"] > 0 for row in rows)
 
 
+def test_speeds_by_phenotype_are_not_drawn_together_by_noise():
+    # Two visits and noise that hides all: predicted speeds are all but equal, true ones are not.
+    ds, velocity = cohort(people=150, visits=2, moving="groups", noise=0.6, seed=4)
+    names = [f"S{i // 2:03d}:{'RL'[i % 2]}" for i in range(len(velocity))]
+    label = pd.Series((velocity[:, 0] > 0.25).astype(int), index=names)
+    label = label.loc[ds["joint_id"].values.astype(str)].to_numpy()
+    phenotypes = ds.drop_vars("embedding").assign(label=("scan", label))
+    config = TrajectoriesConfig(**FAST | {"components": 6, "direction": "component:1", "k": 2})
+    found = find_trajectories(ds, config, phenotypes=phenotypes)
+    days = ds.to_dataframe().reset_index().groupby("joint_id")["days"].agg(["min", "max"])
+    days = days.loc[found.speeds["joint_id"]]
+    years = (days["max"] - days["min"]).to_numpy() / 365.25
+    quotient = found.speeds["quotient"].to_numpy()
+    for row in found.summary()["speed_by_phenotype"]:
+        mine = (found.speeds["phenotype"] == row["phenotype"]).to_numpy()
+        # Peer: the slope of a weighted line through the origin, one joint a person or not.
+        line = np.polynomial.Polynomial.fit(years[mine], quotient[mine], 0, w=years[mine])
+        assert row["value"] == pytest.approx(line.convert().coef[0])
+        spread = quotient[mine].std() / np.sqrt(mine.sum())
+        assert 0.6 < (row["high"] - row["low"]) / (2 * 1.96 * spread) < 1.8
+
+
 def test_hdbscan_is_another_way_to_group(flow):
     facts = find_trajectories(flow[0], TrajectoriesConfig(**FAST | {"method": "hdbscan"})).summary()
     assert facts["k_chosen"] == "found by HDBSCAN"

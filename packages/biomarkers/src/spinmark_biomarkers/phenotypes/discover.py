@@ -18,11 +18,16 @@ from spinmark_biomarkers.config import DiscoverConfig
 from spinmark_biomarkers.embeddings import check_embeddings, features_of_part, scan_frame
 from spinmark_biomarkers.errors import InputError
 from spinmark_biomarkers.phenotypes.cluster import fit_projection
-from spinmark_biomarkers.phenotypes.clusterers.registry import METHODS
+from spinmark_biomarkers.phenotypes.clusterers.registry import METHODS, make_clusterer
 from spinmark_biomarkers.phenotypes.description.members import prototypes as prototypes
 from spinmark_biomarkers.phenotypes.description.panel import artefact_panel
 from spinmark_biomarkers.phenotypes.freeze import freeze
-from spinmark_biomarkers.phenotypes.rows import choose_rows, known_at, refuse_outcomes
+from spinmark_biomarkers.phenotypes.rows import (
+    choose_rows,
+    known_at,
+    refuse_outcomes,
+    refuse_twins,
+)
 from spinmark_biomarkers.phenotypes.stability.recipe import Recipe
 from spinmark_biomarkers.phenotypes.stability.report import stability_report
 from spinmark_biomarkers.phenotypes.structure.inputs import PEOPLE_A_CLUSTER
@@ -82,13 +87,34 @@ def _check_config(config: DiscoverConfig) -> None:
         raise InputError(
             f"k_min, k_max: {config.k_min}, {config.k_max}; accepted is 2 <= k_min <= k_max"
         )
+    # Asked here as well: the verdict comes first and takes long.
+    make_clusterer(config.method, k=config.k or config.k_max, options=config.options)
+    if config.k is not None and METHODS[config.method].chooses_k:
+        raise InputError(
+            f"k: {config.k} with method {config.method}, which finds the number itself; accepted is null"
+        )
+
+
+def _refuse_lone(labels: npt.NDArray[np.int64], people: npt.NDArray[np.str_]) -> None:
+    """Refuse a phenotype of one person: nothing could be said of it but of them."""
+    for label in np.unique(labels):
+        members = np.unique(people[labels == label])
+        if members.size == 1:
+            raise InputError(
+                f"phenotype {label} of {len(np.unique(labels))}: one subject alone ({members[0]}); accepted "
+                "are at least 2 in each: ask for fewer phenotypes, or leave out a scan that is like no other"
+            )
 
 
 def _judge(
     z: Floats, people: npt.ArrayLike, config: DiscoverConfig, progress: Progress | None = None
 ) -> Judgement:
     """Judge a space by the settings; a method that finds its own number is judged by k-means."""
-    ks = set(range(config.k_min, config.k_max + 1)) | {max(config.k or 2, 2)}
+    most = config.k_max
+    if config.k is not None:
+        # Where the number is given, the others are judged as far as there are people for them.
+        most = min(most, len(np.unique(people)) // PEOPLE_A_CLUSTER)
+    ks = set(range(config.k_min, most + 1)) | {max(config.k or 2, 2)}
     return judge(
         z,
         people,
@@ -130,17 +156,20 @@ def discover(
         The frozen phenotypes. Phenotype 0 is the largest among the fitted scans.
 
     Raises:
-        InputError: Where the embeddings fail their schema, a setting is out of range, too few scans can be
-            fitted, or no fitted scan has a severity.
+        InputError: Where the embeddings fail their schema, a person stands under two IDs, a setting is
+            out of range, too few scans can be fitted, a phenotype would be one person's alone, or too
+            few subjects have a severity.
     """
     _check_config(config)
-    ds = features_of_part(check_embeddings(embeddings), config.part)
+    whole = check_embeddings(embeddings)
+    refuse_twins(whole)
+    ds = features_of_part(whole, config.part)
     refuse_outcomes(ds)
     scans = scan_frame(ds)
     x = np.asarray(ds["embedding"].values, dtype=np.float64)
     chosen = choose_rows(scans, config.visits)
     rows, people = chosen.rows, chosen.people
-    most = max(config.k_max, config.k or 2)
+    most = config.k_max if config.k is None else max(config.k, 2)
     if chosen.n_people < PEOPLE_A_CLUSTER * most:
         raise InputError(
             f"embeddings: {chosen.n_people} train and val subjects for up to {most} phenotypes; "
@@ -154,6 +183,7 @@ def discover(
     recipe = Recipe(k=k, **{name: getattr(config, name) for name in RECIPE}, options=config.options)
     model = recipe.fit(x[rows])
     labels, probability = model.assign(x)
+    _refuse_lone(labels[rows], people)
     stable = stability_report(
         x[rows],
         scans.iloc[rows],
@@ -228,7 +258,7 @@ def _ask_severity(
     """Ask whether phenotypes are more than severity, of the scans that have a grade."""
     grades = severity.reindex(scans["scan_id"]).to_numpy(np.float64)
     has = np.isfinite(grades)
-    least = PEOPLE_A_CLUSTER * config.k_max
+    least = PEOPLE_A_CLUSTER * (config.k_max if config.k is None else max(config.k, 2))
     if (graded := len(np.unique(people[has]))) < least:
         raise InputError(
             f"severity: {graded} fitted subjects have a grade; accepted are at least {least}"

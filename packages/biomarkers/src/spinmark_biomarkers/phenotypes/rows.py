@@ -109,3 +109,41 @@ def refuse_outcomes(ds: xr.Dataset) -> None:
             f"embeddings: their encoder learnt from {seen[0]}, and phenotypes that know an outcome foretell "
             "it by construction; accepted are encoders that learnt from none"
         )
+
+
+def refuse_twins(ds: xr.Dataset) -> None:
+    """Refuse a person who stands under two subject_ids: scans of both with one and the same embedding.
+
+    Such a person counts twice, and may be fitted on under one name and held out under the other. Numbers
+    of two scans agree to the last bit in no other way, unless an encoder maps all scans to one point,
+    which the projection refuses.
+
+    Args:
+        ds: Embeddings that passed `embeddings.check_embeddings`, with all of their features.
+
+    Raises:
+        InputError: Two subjects have an embedding in common, and not all rows are equal.
+    """
+    # Adding 0 makes one zero of the two.
+    x = np.ascontiguousarray(ds["embedding"].values) + np.zeros((), ds["embedding"].dtype)
+    if (x == x[0]).all():
+        return
+    vector = x.view(np.dtype((np.void, x.itemsize * x.shape[1]))).ravel()
+    frame = pd.DataFrame(
+        {
+            "vector": np.unique(vector, return_inverse=True)[1],
+            "subject": ds["subject_id"].values.astype(str),
+            "scan": ds["scan_id"].values.astype(str),
+        }
+    ).sort_values(["subject", "scan"])
+    shared = frame[frame.groupby("vector")["subject"].transform("nunique") > 1]
+    if shared.empty:
+        return
+    one = shared.iloc[0]
+    same = shared[shared["vector"] == one["vector"]]
+    other = same[same["subject"] != one["subject"]].iloc[0]
+    raise InputError(
+        f"embeddings: subjects {one['subject']} and {other['subject']} have the very same embedding "
+        f"(scans {one['scan']} and {other['scan']}; {shared['subject'].nunique()} subjects share one); "
+        "accepted is one subject_id a person: leave out the copy, or give both the same subject_id"
+    )

@@ -35,6 +35,7 @@ from spinmark_biomarkers.phenotypes.rows import (
     choose_rows,
     known_at,
     refuse_outcomes,
+    refuse_twins,
 )
 
 logger = logging.getLogger(__name__)
@@ -103,11 +104,13 @@ def find_directions(
         The frozen axes.
 
     Raises:
-        InputError: Where the embeddings fail their schema, a setting is out of range, repeats are wanted and
-            there are too few, or too few subjects can be fitted.
+        InputError: Where the embeddings fail their schema, a person stands under two IDs, a setting is
+            out of range, repeats are wanted and there are too few, or too few subjects can be fitted.
     """
     _check_config(config)
-    ds = features_of_part(check_embeddings(embeddings), config.part)
+    whole = check_embeddings(embeddings)
+    refuse_twins(whole)
+    ds = features_of_part(whole, config.part)
     refuse_outcomes(ds)
     scans = scan_frame(ds)
     x = np.asarray(ds["embedding"].values, dtype=np.float64)

@@ -243,7 +243,9 @@ def find_trajectories(
         "steps": _steps(transitions, groups),
         "direction": {"name": config.direction, "vector": direction.tolist()},
         "speed": speeds.facts,
-        "speed_by_phenotype": _by_phenotype(table, config.seed) if phenotype is not None else [],
+        "speed_by_phenotype": _by_phenotype(paths, table, config.seed)
+        if phenotype is not None
+        else [],
         "measure": asdict(measure),
         "frozen_hash": freeze_paths(table, settings),
         "config": settings,
@@ -315,20 +317,29 @@ def _steps(transitions: Transitions, groups: Ints) -> list[dict[str, int]]:
     ]
 
 
-def _mean(values: Floats, rows: Ints) -> float:
-    return float(values[rows].mean())
+def _slope(products: Floats, squares: Floats, rows: Ints) -> float:
+    return float(products[rows].sum() / squares[rows].sum())
 
 
-def _by_phenotype(table: pd.DataFrame, seed: int) -> list[dict[str, Any]]:
+def _by_phenotype(paths: Paths, table: pd.DataFrame, seed: int) -> list[dict[str, Any]]:
+    """Mean speed of each phenotype: changes from first to last visit, over the time they took.
+
+    Predicted speeds are drawn towards the mean of all joints, so that their own mean would make
+    phenotypes alike, and their spread would make its interval far too short.
+    """
+    span = np.take_along_axis(paths.years, paths.joints["visits"].to_numpy()[:, None] - 1, axis=1)
+    # Weights by the square of the time: the noise of a quotient goes with its inverse.
+    squares = (span[:, 0] - paths.years[:, 0]) ** 2
+    products = table["quotient"].to_numpy() * squares
     rows = []
-    for label, members in table[table["phenotype"] >= 0].groupby("phenotype"):
-        speed = members["speed"].to_numpy()
+    for label in np.unique(table["phenotype"][table["phenotype"] >= 0]):
+        members = (table["phenotype"] == label).to_numpy()
         interval = subject_bootstrap(
-            partial(_mean, speed),
-            members["subject_id"].to_numpy(),
+            partial(_slope, products[members], squares[members]),
+            table["subject_id"].to_numpy()[members],
             seed=seed,
         )
-        rows.append({"phenotype": int(str(label)), **interval.to_dict()})
+        rows.append({"phenotype": int(label), **interval.to_dict()})
     return rows
 
 

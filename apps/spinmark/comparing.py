@@ -13,7 +13,7 @@ from spinmark.errors import InputError
 from spinmark_biomarkers.embeddings import features_of_part, open_embeddings, scan_frame
 from spinmark_biomarkers.evaluation.bootstrap import Interval
 from spinmark_biomarkers.phenotypes.freeze import settings_of
-from spinmark_biomarkers.phenotypes.rows import defining_scans
+from spinmark_biomarkers.phenotypes.rows import defining_scans, refuse_twins
 from spinmark_biomarkers.phenotypes.stability.knees import Knees, knee_concordance
 from spinmark_biomarkers.phenotypes.stability.labelings import Labelings, compare_labelings
 from spinmark_biomarkers.phenotypes.stability.recipe import Recipe
@@ -186,6 +186,7 @@ def _carry(
     draws: int,
 ) -> Transport:
     new = open_embeddings(path)
+    refuse_twins(new)
     made_by = [ds.attrs.get("encoder_hash") for ds in (source, new)]
     if None not in made_by and made_by[0] != made_by[1]:
         raise InputError(

@@ -100,7 +100,7 @@ def test_bad_input_is_told_in_one_line():
     again = pd.concat([again, again.iloc[[6]].assign(scan_id="other")])
     refused(again, "S2:R:V06:0 .* stands 2 times")
     twin = PLAIN[PLAIN["subject_id"] == "S2"].assign(subject_id="S3")
-    refused(pd.concat([PLAIN, twin]), "subjects S2 and S3 have the same vectors")
+    refused(pd.concat([PLAIN, twin]), "subjects S2 and S3 have the very same embedding")
     refused(PLAIN, "components: 0", components=0)
     with pytest.raises(InputError, match="no scan of the sets train and val"):
         make_paths(from_frame(PLAIN, fitted_subjects=[]))

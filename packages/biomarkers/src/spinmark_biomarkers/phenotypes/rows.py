@@ -97,8 +97,12 @@ def known_at(scans: pd.DataFrame, used: npt.NDArray[np.bool_]) -> pd.DataFrame:
     return days.rename("known_at").astype(float).reset_index()
 
 
-def refuse_outcomes(ds: xr.Dataset) -> None:
+def refuse_outcomes(ds: xr.Dataset, what: str = "phenotypes") -> None:
     """Refuse embeddings whose encoder was taught what becomes of people.
+
+    Args:
+        ds: The embeddings.
+        what: What would be found in them, for the message.
 
     Raises:
         InputError: The attribute `uses` names an outcome.
@@ -106,7 +110,7 @@ def refuse_outcomes(ds: xr.Dataset) -> None:
     seen = [name for name in json.loads(ds.attrs.get("uses", "[]")) if name.startswith("outcome:")]
     if seen:
         raise InputError(
-            f"embeddings: their encoder learnt from {seen[0]}, and phenotypes that know an outcome foretell "
+            f"embeddings: their encoder learnt from {seen[0]}, and {what} that know an outcome foretell "
             "it by construction; accepted are encoders that learnt from none"
         )
 

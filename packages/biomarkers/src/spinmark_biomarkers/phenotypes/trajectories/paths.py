@@ -4,7 +4,6 @@ Scans of one joint on one day (rescans, repeated series) are averaged, and their
 average is kept: it tells the noise of a scan without any assumption on movement.
 """
 
-import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +14,7 @@ import xarray as xr
 from spinmark_biomarkers.embeddings import check_embeddings, features_of_part, scan_frame
 from spinmark_biomarkers.errors import InputError
 from spinmark_biomarkers.phenotypes.cluster import Projection, fit_projection
+from spinmark_biomarkers.phenotypes.rows import refuse_outcomes, refuse_twins
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -70,21 +70,6 @@ class Paths:
         return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
-def refuse_outcomes(ds: xr.Dataset) -> None:
-    """Refuse embeddings whose encoder was taught what becomes of people.
-
-    Raises:
-        InputError: The attribute `uses` names an outcome.
-    """
-    seen = [n for n in json.loads(ds.attrs.get("uses", "[]")) if n.startswith("outcome:")]
-    if seen:
-        raise InputError(
-            f"embeddings: their encoder learnt from {seen[0]}, and trajectories that know an "
-            "outcome foretell it "
-            "by construction; accepted are encoders that learnt from none"
-        )
-
-
 def _check_days(scans: pd.DataFrame) -> None:
     """Refuse days that are absent, or that contradict the order of the visits."""
     bad = ~np.isfinite(scans["days"].to_numpy(dtype=np.float64))
@@ -112,8 +97,8 @@ def _check_days(scans: pd.DataFrame) -> None:
         )
 
 
-def _check_twins(scans: pd.DataFrame, x: Floats) -> None:
-    """Refuse a scan that stands twice, and a joint that stands under two people."""
+def _check_once(scans: pd.DataFrame) -> None:
+    """Refuse a scan that stands twice."""
     keys = ["subject_id", "laterality", "visit", "rank"]
     twice = scans.duplicated(keys).to_numpy()
     if twice.any():
@@ -122,21 +107,6 @@ def _check_twins(scans: pd.DataFrame, x: Floats) -> None:
             f"embeddings: {':'.join(map(str, one))} (subject, side, visit, rank) stands {int(twice.sum()) + 1} "
             "times or more; accepted is one scan each, of one sequence"
         )
-    whole: dict[tuple[bytes, bytes], str] = {}
-    for indices in scans.groupby("joint_id", sort=True).indices.values():
-        rows = np.asarray(indices)
-        if len(rows) < 2:
-            continue
-        order = rows[np.lexsort((scans["rank"].to_numpy()[rows], scans["days"].to_numpy()[rows]))]
-        mark = (x[order].tobytes(), scans["days"].to_numpy(np.float64)[order].tobytes())
-        subject = str(scans["subject_id"].iloc[order[0]])
-        other = whole.setdefault(mark, subject)
-        if other != subject:
-            raise InputError(
-                f"embeddings: subjects {other} and {subject} have the same vectors on the "
-                "same days; accepted is "
-                "one identifier a person"
-            )
 
 
 def make_paths(embeddings: xr.Dataset, *, components: int = 8, part: str | None = None) -> Paths:
@@ -152,14 +122,16 @@ def make_paths(embeddings: xr.Dataset, *, components: int = 8, part: str | None 
         InputError: Embeddings that fail their schema, knew an outcome or hold a person twice; days that
             are absent or out of order; no joint with two visits.
     """
-    ds = features_of_part(check_embeddings(embeddings), part)
-    refuse_outcomes(ds)
+    whole = check_embeddings(embeddings)
+    refuse_twins(whole)
+    ds = features_of_part(whole, part)
+    refuse_outcomes(ds, "trajectories")
     # In the order of scan_id: the order of the rows must not show in any figure.
     ds = ds.isel(scan=np.argsort(ds["scan_id"].values.astype(str), kind="stable"))
     scans = scan_frame(ds)
     x = np.asarray(ds["embedding"].values, dtype=np.float64)
     _check_days(scans)
-    _check_twins(scans, x)
+    _check_once(scans)
     fitted = scans["set"].isin(["train", "val"]).to_numpy()
     if not fitted.any():
         raise InputError("embeddings: no scan of the sets train and val; accepted is at least one")

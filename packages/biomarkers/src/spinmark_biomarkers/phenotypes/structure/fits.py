@@ -20,6 +20,7 @@ def assigners(
     method: str,
     starts: int,
     seed: int | list[int],
+    tolerance: float = 0.0,
 ) -> list[Assign]:
     """Fit a clusterer for each k and return what assigns rows to its clusters.
 
@@ -29,9 +30,10 @@ def assigners(
         method: "kmeans" or another name of `clusterers.registry.METHODS`.
         starts: Starts of each fit.
         seed: Seed.
+        tolerance: Of k-means, as `kmeans_many` takes it.
     """
     if method == "kmeans":
-        found = kmeans_many(z, tuple(ks), starts=starts, seed=seed)
+        found = kmeans_many(z, tuple(ks), starts=starts, tolerance=tolerance, seed=seed)
         return [partial(nearest, centres=centres) for _, centres, _ in found]
     number = int(np.random.default_rng(seed).integers(2**31))
     return [make_clusterer(method, k=k, restarts=starts, seed=number).fit(z).predict for k in ks]
@@ -44,6 +46,8 @@ def labels_of(
     method: str,
     starts: int,
     seed: int | list[int],
+    tolerance: float = 0.0,
 ) -> list[Ints]:
-    """Fit a clusterer for each k and return its labels, shape (n,) each."""
-    return [assign(z) for assign in assigners(z, ks, method=method, starts=starts, seed=seed)]
+    """Fit a clusterer for each k and return its labels, shape (n,) each; see `assigners`."""
+    found = assigners(z, ks, method=method, starts=starts, seed=seed, tolerance=tolerance)
+    return [assign(z) for assign in found]

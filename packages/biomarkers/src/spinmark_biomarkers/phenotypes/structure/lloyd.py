@@ -61,8 +61,8 @@ def _start(x: Singles, k: int, uniform: Floats) -> Ints:
     return chosen
 
 
-def _iterate(x: Singles, centres: Singles, labels: Labels, most: int) -> float:
-    """Move centres, in place, until no row changes its cluster; return the sum of squares."""
+def _iterate(x: Singles, centres: Singles, labels: Labels, most: int, least: float) -> float:
+    """Move centres, in place, until they move by `least` at most; return the sum of squares."""
     n, d = x.shape
     k = centres.shape[0]
     upper = np.empty(n, np.float32)
@@ -90,6 +90,7 @@ def _iterate(x: Singles, centres: Singles, labels: Labels, most: int) -> float:
             sums[at, f] += x[i, f]
     for _ in range(most):
         farthest = np.float32(0)
+        moves = 0.0
         for c in range(k):
             change = 0.0
             if counts[c] > 0:
@@ -99,7 +100,8 @@ def _iterate(x: Singles, centres: Singles, labels: Labels, most: int) -> float:
                     centres[c, f] = new
             moved[c] = math.sqrt(change)
             farthest = max(farthest, moved[c])
-        if farthest == 0:
+            moves += change
+        if moves <= least:
             break
         for c in range(k):
             nearest = np.float32(np.inf)
@@ -157,7 +159,12 @@ def _kernels() -> tuple[Callable[..., Ints], Callable[..., float]]:
 
 
 def kmeans_many(
-    x: npt.NDArray[np.floating], ks: tuple[int, ...], *, starts: int = 1, seed: int | list[int]
+    x: npt.NDArray[np.floating],
+    ks: tuple[int, ...],
+    *,
+    starts: int = 1,
+    tolerance: float = 0.0,
+    seed: int | list[int],
 ) -> list[tuple[Labels, Singles, float]]:
     """Cluster the same rows for several k.
 
@@ -165,6 +172,8 @@ def kmeans_many(
         x: Rows, shape (n, component); computed in single precision.
         ks: Numbers of clusters, each at least 1 and at most n and 127.
         starts: Greedy k-means++ starts; the best is kept for each k.
+        tolerance: Squared moves of all centres, over the mean variance of a component, that are taken for
+            none; at 0 the last row has settled.
         seed: Seed of the starts.
 
     Returns:
@@ -173,6 +182,7 @@ def kmeans_many(
     """
     rows = np.ascontiguousarray(x, dtype=np.float32)
     start, iterate = _kernels()
+    least = tolerance * float(rows.var(axis=0).mean())
     rng = np.random.default_rng(seed)
     most = max(ks)
     found: list[tuple[Labels, Singles, float] | None] = [None] * len(ks)
@@ -180,7 +190,7 @@ def kmeans_many(
         order = start(rows, most, rng.random((most, 2 + int(math.log(most)))))
         for place, k in enumerate(ks):
             centres, labels = rows[order[:k]].copy(), np.zeros(len(rows), np.int8)
-            inertia = float(iterate(rows, centres, labels, MOST_ITERATIONS))
+            inertia = float(iterate(rows, centres, labels, MOST_ITERATIONS, least))
             best = found[place]
             if best is None or inertia < best[2]:
                 found[place] = (labels, centres, inertia)

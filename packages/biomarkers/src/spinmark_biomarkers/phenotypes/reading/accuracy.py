@@ -189,7 +189,8 @@ def _wilson(p: float, effective: float, df: float, level: float, answers: int) -
     half = t / scale * np.sqrt(p * (1 - p) / effective + t**2 / (4 * effective**2))
     return Interval(
         value=p,
-        low=float(max(centre - half, 0.0)),
-        high=float(min(centre + half, 1.0)),
+        # The share lies within; at 0 and 1 it is a bound, which rounding must not pass.
+        low=float(min(max(centre - half, 0.0), p)),
+        high=float(max(min(centre + half, 1.0), p)),
         n=answers,
     )

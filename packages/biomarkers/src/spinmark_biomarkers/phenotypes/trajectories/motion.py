@@ -220,9 +220,10 @@ def fit_motion(
     if kind not in KINDS:
         raise InputError(f"motion: '{kind}'; accepted are {' and '.join(KINDS)}")
     replicates = int((scans - 1)[scans > 0].sum())
-    # In units of its own spread, so that steps and bounds of the search fit any embedding.
-    scale = float(values[scans > 0].std()) or 1.0
-    columns = _with_design(values / scale, years)
+    # About its own middle and in units of its own spread, so that the search fits any embedding.
+    seen = scans > 0
+    middle, scale = float(values[seen].mean()), float(values[seen].std()) or 1.0
+    columns = _with_design(np.where(seen, (values - middle) / scale, 0.0), years)
     rest = scatter / scale**2
     tied = kind == "walk" or not noise_is_seen(scans)
 
@@ -240,7 +241,7 @@ def fit_motion(
     n = int((scans > 0).sum()) + replicates
     return Motion(
         kind=kind,
-        mean=float(found.mean[0] * scale),
+        mean=float(found.mean[0] * scale) + middle,
         drift=float(found.mean[1] * scale),
         start=start * noise,
         diffusion=diffusion * noise,

@@ -136,11 +136,8 @@ def _pairs(
         one = f"{twice['person'].iloc[0]}:{twice['side'].iloc[0]}"
         raise InputError(f"knees: {one} stands more than once; accepted is one scan a knee")
     sides = frame.set_index("person")
-    both = (
-        sides[sides["side"] == "R"].join(
-            sides[sides["side"] == "L"], how="inner", lsuffix="_r", rsuffix="_l"
-        )
-    ).sort_index()
+    right, left = (sides[sides["side"] == side].add_suffix(f"_{side.lower()}") for side in "RL")
+    both = right.join(left, how="inner").sort_index()
     if both.empty:
         raise InputError("knees: nobody has both; accepted are people with a right and a left knee")
     stratum = np.unique(both["stratum_r"].to_numpy(), return_inverse=True)[1]

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import nibabel
@@ -78,3 +79,39 @@ def test_the_batch_benchmark_runs_and_parts_have_the_gradient_of_the_whole() -> 
     result = json.loads(run.stdout.splitlines()[-1])
     assert 0 <= result["gradient_error"] < 1e-4
     assert result["peak_mb_48"] > 0
+
+
+@pytest.mark.slow
+def test_the_survival_benchmark_runs_and_peers_find_the_same() -> None:
+    small = ["--rows", "400", "--columns", "4", "--draws", "150", "--rounds", "1"]
+    small += ["--latent-rounds", "1", "--warm-runs", "1", "--sizes", "400", "--peer-draws", "2"]
+    small += ["--large", "2000", "--fits", "2", "--short", "100"]
+    run = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks/survival.py"), *small],
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    lines = run.stdout.splitlines()
+    result = json.loads(lines[-1])
+    for key in (
+        "frailty_cpu_seconds",
+        "frailty_ess_rate_vs_poisson",
+        "frailty_ess_rate_vs_latent",
+        "large_wall_seconds",
+    ):
+        assert result[key] > 0, key
+    assert result["divergences"] >= 0
+    assert result["gradient_microseconds"]["400"] > 0
+    assert (result["cindex_vs_sksurv"] is None) == (find_spec("sksurv") is None)
+    tasks = {
+        line.partition(": ")[0]: json.loads(line.partition(": ")[2])
+        for line in lines
+        if line.partition(": ")[2].startswith("{")
+    }
+    for difference in tasks["concordance"]["difference"].values():
+        assert abs(difference) < 1e-12
+    # One posterior by four ways of writing the likelihood: the means differ by Monte Carlo error.
+    for name in ("poisson", "latent"):
+        means = [runs[0]["mean_of_first"] for runs in tasks[name]["runs"].values()]
+        assert max(means) - min(means) < 0.1, name

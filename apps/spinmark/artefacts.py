@@ -34,7 +34,7 @@ VERSIONS = {
     "phenotypes": 2,
     "directions": 1,
     "trajectories": 1,
-    "prognosis": 1,
+    "prognosis": 2,
     "evaluation": 1,
     "quality": 1,
     "definition": 1,

@@ -1,6 +1,14 @@
-"""The covariates of each prognostic model: what a clinician has, grades, and what the image says."""
+"""The covariates of each prognostic model, by blocks: a ladder from the clinic to what the image says.
 
-from collections.abc import Iterable, Sequence
+- `clinical`: demographics, symptoms, function, injury, surgery, and whether the other knee was replaced.
+- `kl`: the Kellgren-Lawrence grade alone. `structure`: the grade and the joint space width.
+- `morphometry`: measures of label maps. `phenotype`: of frozen phenotypes. `embedding`: of the encoder.
+
+What a cohort lacks is told in a line and left out of its block.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from spinmark.errors import InputError
@@ -16,7 +24,15 @@ GRADE = "XRKL"
 # The survival package finds these blocks among a model's covariates by their prefixes.
 PREFIX = "embedding_"
 MEASURES = "morphometry_"
-BLOCKS = ("clinical", "kl", "embedding", "morphometry")
+GRADES = "structure_"
+PHENOTYPE = "phenotype_"
+BLOCKS = ("clinical", "kl", "structure", "morphometry", "phenotype", "embedding")
+# Injury has the role of a symptom; surgery is a treatment, a role that is not taken as a whole.
+HISTORY = ("INJ", "KSURG")
+WIDTH = "MCMJSW"
+NARROWING = ("XRJSM", "XRJSL")
+
+logger = logging.getLogger(__name__)
 
 
 def check_models(models: Sequence[Sequence[str]]) -> None:
@@ -33,9 +49,31 @@ def check_models(models: Sequence[Sequence[str]]) -> None:
             raise InputError(f"models: {list(model)} is empty or names a block twice; {accepted}")
         if unknown := [block for block in model if block not in BLOCKS]:
             raise InputError(f"models: '{unknown[0]}' is no block; {accepted}")
+        if {"kl", "structure"} <= set(model):
+            raise InputError(
+                f"models: {list(model)} has the grade twice, for structure holds it too; {accepted}"
+            )
     names = [frozenset(model) for model in models]
     if twice := [model for model in models if names.count(frozenset(model)) > 1]:
         raise InputError(f"models: {list(twice[0])} is named twice; {accepted}")
+
+
+def nested(models: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The longest chain of models of which each holds all blocks of the one before: the ladder.
+
+    The grade alone counts as a part of `structure`. Of chains of one length, the one whose models come first.
+    """
+    held = [
+        frozenset(model) | (frozenset(["kl"]) if "structure" in model else frozenset())
+        for model in models
+    ]
+    chains: dict[int, tuple[int, ...]] = {}
+    for k in sorted(range(len(models)), key=lambda k: (len(held[k]), k)):
+        below = [chains[j] for j in chains if held[j] < held[k]]
+        best = min(below, key=lambda chain: (-len(chain), chain), default=())
+        chains[k] = (*best, k)
+    longest = min(chains.values(), key=lambda chain: (-len(chain), chain))
+    return [list(models[k]) for k in longest]
 
 
 def baseline_scans(embeddings: "xr.Dataset") -> "pd.DataFrame":
@@ -70,7 +108,14 @@ def one_hot(values: "pd.DataFrame", nominal: Sequence[str]) -> "pd.DataFrame":
 
 
 def designs(
-    cohort: "Cohort", embeddings: "xr.Dataset", models: Sequence[Sequence[str]]
+    cohort: "Cohort",
+    embeddings: "xr.Dataset",
+    models: Sequence[Sequence[str]],
+    *,
+    phenotypes: "xr.Dataset | None" = None,
+    origin: "pd.Series | None" = None,
+    held_out: Iterable[str] | None = None,
+    tell: Callable[[str], None] = logger.warning,
 ) -> "dict[str, pd.DataFrame]":
     """Build the covariates of each model at baseline.
 
@@ -78,47 +123,62 @@ def designs(
         cohort: The cohort.
         embeddings: The embeddings artefact's Dataset.
         models: Blocks of each model, out of `BLOCKS`.
+        phenotypes: The Dataset of frozen phenotypes, which the block `phenotype` needs.
+        origin: Days at which each joint's time begins, indexed by joint_id; enrolment by default. What
+            became of the other knee after it is not looked at.
+        held_out: Subjects that are scored; those of the embeddings' test set by default.
+        tell: Called with a line for whatever the cohort lacks.
 
     Returns:
         For each model, named by its blocks joined by `_`, a frame (joint_id x covariate). A model with
-        morphometry holds the joints that were measured, since a guess would make a poor baseline.
+        morphometry holds the joints that were measured, since a guess would make a poor baseline; one with
+        phenotypes those whose first scan has one.
 
     Raises:
-        InputError: The cohort has no variable that a block needs.
+        InputError: The cohort has no variable that a block needs, or phenotypes were found on held-out
+            subjects.
     """
     import pandas as pd
 
+    from spinmark.ladder import clinical_block, phenotype_block, structure_block
     from spinmark_data.features import clinical_features
 
     scans = baseline_scans(embeddings)
     rows = scans.reset_index()
     wanted = {block for model in models for block in model}
+    scored = rows.loc[rows["set"] == "test", "subject_id"] if held_out is None else held_out
     blocks: dict[str, pd.DataFrame] = {}
     if "clinical" in wanted:
-        table = clinical_features(cohort, rows, roles=CLINICAL_ROLES)
-        nominal = table.dictionary.loc[table.dictionary["kind"] == "nominal", "variable"]
-        blocks["clinical"] = one_hot(table.values, list(nominal))
+        blocks["clinical"] = clinical_block(cohort, rows, origin, tell)
     if "kl" in wanted:
         blocks["kl"] = clinical_features(cohort, rows, roles=("structure",)).values[[GRADE]]
+    if "structure" in wanted:
+        blocks["structure"] = structure_block(cohort, rows, tell)
     if "embedding" in wanted:
         index = embeddings["scan_id"].to_numpy().astype(object)
         vectors = pd.DataFrame(embeddings["embedding"].to_numpy(), index=index)
         blocks["embedding"] = vectors.add_prefix(PREFIX)
     if "morphometry" in wanted:
-        blocks["morphometry"] = _measures(cohort, rows)
+        blocks["morphometry"] = _measures(cohort, rows, scored)
+    if "phenotype" in wanted:
+        if phenotypes is None:
+            raise InputError(
+                "phenotype: no phenotypes are given; make them with `spinmark discover`"
+            )
+        blocks["phenotype"] = phenotype_block(phenotypes, rows, scored, tell)
     frames = {
         name: block.loc[scans["scan_id"]].set_axis(scans.index, axis=0)
         for name, block in blocks.items()
     }
-    if "morphometry" in frames:
-        frames["morphometry"] = frames["morphometry"].dropna(how="all")
+    for name in {"morphometry", "phenotype"} & set(frames):
+        frames[name] = frames[name].dropna(how="all")
     return {
         "_".join(model): pd.concat([frames[name] for name in model], axis=1, join="inner")
         for model in models
     }
 
 
-def _measures(cohort: "Cohort", scans: "pd.DataFrame") -> "pd.DataFrame":
+def _measures(cohort: "Cohort", scans: "pd.DataFrame", held_out: Iterable[str]) -> "pd.DataFrame":
     from spinmark_data.features import morphometric_features
 
     table = morphometric_features(cohort, scans)
@@ -127,7 +187,7 @@ def _measures(cohort: "Cohort", scans: "pd.DataFrame") -> "pd.DataFrame":
             f"morphometry: none of {len(scans)} joints was measured at its first scan; add the label "
             "maps of these scans and run `spinmark measure` again"
         )
-    check_shapes(cohort, table.values.columns, scans.loc[scans["set"] == "test", "subject_id"])
+    check_shapes(cohort, table.values.columns, held_out)
     return table.values.add_prefix(MEASURES)
 
 

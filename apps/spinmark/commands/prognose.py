@@ -14,14 +14,17 @@ from spinmark_biomarkers.survival.config import PrognoseConfig
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
 
 MODELS = (
     ("clinical",),
     ("kl",),
     ("embedding",),
     ("clinical", "kl"),
-    ("clinical", "embedding"),
+    ("clinical", "structure"),
+    ("clinical", "structure", "phenotype"),
     ("clinical", "kl", "embedding"),
+    ("clinical", "structure", "phenotype", "embedding"),
 )
 
 
@@ -35,8 +38,8 @@ class Prognose(PrognoseConfig):
         phenotypes: Frozen phenotypes; needed before outcomes are read.
         definition: Take the joints that this definition left in, and its endpoints in place of the
             cohort's outcomes.
-        models: Blocks of covariates of each model, out of clinical, kl, embedding and morphometry; the
-            last takes what `spinmark measure` made.
+        models: Blocks of covariates of each model, out of clinical, kl, structure (KL and joint space width),
+            morphometry (what `spinmark measure` made), phenotype and embedding.
         crossfit: Fit the models once for each fold without it and score every subject, not those of the
             test set alone; for embeddings of a cross-fitted run.
         seed: Seed of chains and bootstrap.
@@ -47,6 +50,7 @@ class Prognose(PrognoseConfig):
     embeddings: Path
     phenotypes: Path
     out: Path
+    reference: str = "clinical_kl"
     definition: Path | None = None
     models: list[list[str]] = field(default_factory=lambda: [list(model) for model in MODELS])
     crossfit: bool = False
@@ -130,12 +134,12 @@ def main(argv: list[str]) -> int:
     if args.definition is not None:
         of_cohort(args.definition, args.cohort)
         inputs["definition"] = args.definition
-    told = [
-        f"{args.out}: cumulative incidence, metrics and diagnostics of {len(args.models)} models"
-    ]
+    told: list[str] = []
 
     def write(folder: Path) -> None:
-        from spinmark.designs import baseline_scans, designs
+        from spinmark.designs import baseline_scans, designs, nested
+        from spinmark.people import people
+        from spinmark.report.prognosis_page import write_page
         from spinmark.unsealing import PAGE, frozen_phenotypes, unseal
         from spinmark_biomarkers.embeddings import open_embeddings, subject_folds
         from spinmark_biomarkers.survival.crossfit import prognose_folds
@@ -163,29 +167,53 @@ def main(argv: list[str]) -> int:
             outcomes = outcomes_of(args.definition)
             known_at = _later(known_at, args.definition)
         outcomes = checked(outcomes, args.endpoint)
+        scans = baseline_scans(embeddings)
+        sets = scans.drop_duplicates("subject_id").set_index("subject_id")
+        models = _possible(args, frozen.dataset, told)
+        frames = designs(
+            cohort,
+            embeddings,
+            models,
+            phenotypes=frozen.dataset,
+            origin=outcomes.loc[outcomes["endpoint"] == args.endpoint].set_index("joint_id")[
+                "entry"
+            ],
+            held_out=sets.index if args.crossfit else sets.index[sets["set"] == "test"],
+            tell=lambda line: told.append(f"  {line}"),
+        )
         # A joint first scanned at a later visit would enter with what was not known at the origin.
         covariates = {
-            name: frame[frame.index.isin(known_at.index)]
-            for name, frame in designs(cohort, embeddings, args.models).items()
+            name: frame[frame.index.isin(known_at.index)] for name, frame in frames.items()
         }
-        if _measured(args):
+        if any("morphometry" in model for model in models):
             told.append(_taken(covariates, known_at.index))
-        sets = baseline_scans(embeddings).drop_duplicates("subject_id").set_index("subject_id")
         with progress("prognose: models") as bar:
             fit, groups = (
                 (prognose_folds, subject_folds(embeddings))
                 if args.crossfit
                 else (prognose, sets["set"])
             )
-            result = fit(outcomes, covariates, groups, args, known_at=known_at, progress=bar)
+            result = fit(
+                outcomes,
+                covariates,
+                groups,
+                args,
+                known_at=known_at,
+                groups=people(cohort, scans.reset_index()),
+                ladder=["_".join(model) for model in nested(models)],
+                progress=bar,
+            )
+        told.extend(f"  {line}" for line in result.told)
         write_prognosis(folder, result)
         (folder / PAGE).write_text(json.dumps(unsealed, indent=1, sort_keys=True) + "\n")
+        write_page(folder, outcomes, frozen)
 
     made = artefacts.make(args.out, "prognosis", write, config=_settings(args), inputs=inputs)
     from spinmark.unsealing import read_page
 
     if before := read_page(args.out).get("after_unsealing"):
         told.append(f"  {before['told']}")
+    told.insert(0, f"{args.out}: what each model adds, on one page: {args.out / 'prognosis.html'}")
     defined = "" if args.definition is None else f"--definition {args.definition} "
     return done(
         "\n".join(told),
@@ -195,8 +223,20 @@ def main(argv: list[str]) -> int:
     )
 
 
-def _measured(args: Prognose) -> bool:
-    return any("morphometry" in model for model in args.models)
+def _possible(args: Prognose, phenotypes: "xr.Dataset", told: list[str]) -> list[list[str]]:
+    """The models asked for; of those that are the default, those that can be had."""
+    if [tuple(model) for model in args.models] != list(MODELS):
+        return args.models
+    reason = ""
+    if args.crossfit:
+        reason = "phenotypes were found on subjects that are scored"
+    elif phenotypes.sizes["phenotype"] < 2:
+        reason = "there is but one phenotype"
+    if not reason:
+        return args.models
+    told.append(f"  models with phenotypes are left out: {reason}")
+    kept = [[block for block in model if block != "phenotype"] for model in args.models]
+    return [model for k, model in enumerate(kept) if model not in kept[:k]]
 
 
 def _taken(covariates: "dict[str, pd.DataFrame]", known: "pd.Index") -> str:
@@ -207,13 +247,9 @@ def _taken(covariates: "dict[str, pd.DataFrame]", known: "pd.Index") -> str:
 
 
 def _settings(args: Prognose) -> dict[str, object]:
-    """The options, less those without effect, so that an earlier prognosis without them is the same."""
+    """The options, less those without effect."""
     settings = asdict(args)
     unused = [] if args.definition is not None else ["definition"]
     if not args.crossfit:
         unused.append("crossfit")
-    if not _measured(args):
-        unused += ["morphometry_components", "morphometry_prefix"]
-    if [tuple(model) for model in args.models] == list(MODELS):
-        unused.append("models")
     return {name: value for name, value in settings.items() if name not in unused}

@@ -48,6 +48,7 @@ def main(argv: list[str]) -> int:
         check_phenotypes(args.prognosis, args.phenotypes)
     from spinmark.report import sections
     from spinmark.report.page import render
+    from spinmark.report.prognosis_page import prognosis_section
     from spinmark_data.cohort.reader import Cohort
 
     cohort = Cohort.open(args.cohort)
@@ -64,7 +65,7 @@ def main(argv: list[str]) -> int:
         if args.prognosis is not None:
             defined = args.definition
             outcomes = cohort.table("outcomes") if defined is None else outcomes_of(defined)
-            parts.append(sections.prognosis_section(args.prognosis, outcomes, found))
+            parts.append(prognosis_section(args.prognosis, outcomes, found))
     if args.evaluation is not None:
         parts.insert(1, sections.evaluation_section(args.evaluation))
     parts.append(sections.provenance_section({**paths, **args.runs}))

@@ -9,7 +9,7 @@ import pandas as pd
 
 from spinmark import artefacts
 from spinmark.report.page import Picture, Section, Table
-from spinmark.unsealing import read_page
+from spinmark.report.prognosis_page import STRUCTURAL, after_unsealing
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
 
 CONTACT_SCANS = 12
 SHOWN_ISSUES = 15
-STRUCTURAL = (
-    "morphometry: volumes, cartilage thickness, bone areas and shape read off label maps, the "
-    "structural baseline that an embedding has to beat."
-)
 # Where along z, from the lateral to the medial side, the medial compartment is cut in its middle.
 MEDIAL = 0.7
 
@@ -164,7 +160,7 @@ def phenotype_section(
             *summary["reasons"][1:],
             *([summary["severity"]["sentence"]] if "severity" in summary else []),
             f"Labels are frozen: {phenotypes.to_dataset().attrs['frozen_hash'][:16]}.",
-            *_after_unsealing(summary),
+            *after_unsealing(summary),
         ],
         tables=_criteria(summary["structure"]["table"]),
         pictures=[
@@ -220,89 +216,6 @@ def _criteria(rows: list[dict[str, Any]]) -> list[Table]:
             "a valley. The others say how many, given that there are some.",
         )
     ]
-
-
-def _after_unsealing(told: Mapping[str, Any]) -> list[str]:
-    """The sentence of labels that came after outcomes had been read for others, and none of those before."""
-    after = told.get("after_unsealing")
-    return [f"Exploratory: {after['told']}."] if after else []
-
-
-def prognosis_section(folder: Path, outcomes: pd.DataFrame, phenotypes: Any) -> Section:
-    """Risk with death competing, and what each model adds."""
-    from spinmark_biomarkers.figures.survival import (
-        calibration,
-        concordance_forest,
-        incidence_by_group,
-    )
-    from spinmark_biomarkers.survival.data import SurvivalData
-    from spinmark_biomarkers.survival.store import read_prognosis
-
-    result = read_prognosis(folder)
-    shown = outcomes[outcomes["endpoint"] == result.cif.attrs["endpoint"]]
-    people = pd.Series([joint.rsplit(":", 1)[0] for joint in result.cif["joint"].to_numpy()])
-    held = people[(result.cif["set"] == "test").to_numpy()].unique()
-    test = SurvivalData.from_outcomes(
-        shown, pd.DataFrame(index=result.cif["joint"].to_numpy()), held, require_events=False
-    )
-    labels = phenotypes.to_dataset()
-    first = pd.DataFrame({name: labels[name].to_numpy() for name in ("joint_id", "days", "label")})
-    groups = first.sort_values("days").drop_duplicates("joint_id").set_index("joint_id")["label"]
-    models = [str(name) for name in result.cif["model"].to_numpy()]
-    fullest = max(models, key=lambda name: (name.count("_"), len(name)))
-    endpoint = str(result.cif.attrs["endpoint"])
-    lead = (
-        "Bayesian piecewise-exponential hazards with a frailty shared by a person's joints, death "
-        "competing. "
-    )
-    if "crossfit" in result.cif.attrs:
-        lead += "Cross-fitted: each subject is a test subject of models fitted on the other folds."
-    else:
-        lead += "Fitted on training and validation subjects, scored on test subjects."
-    if endpoint == "replacement":
-        lead += " Replacement is also a decision: access, site, pain and surgeon play a part."
-    else:
-        lead += f" The endpoint is {endpoint}, as the definition says."
-    return Section(
-        key="prognosis",
-        title="Ten-year prognosis",
-        lead=lead,
-        pictures=[
-            Picture(
-                figure=incidence_by_group(result, test, groups, model=fullest),
-                title=f"Cumulative incidence of {endpoint} by phenotype, test subjects",
-                method=f"Model {fullest}: mean prediction and mean of the joints' 95 % intervals; "
-                "dotted steps are Aalen-Johansen estimates.",
-                caveat="Association, not cause. The grey part extrapolates beyond the follow-up.",
-            ),
-            Picture(
-                figure=concordance_forest(result.metrics),
-                title="Discrimination on test subjects",
-                method="Harrell's C with a bootstrap of whole subjects.",
-                caveat="Few events make wide intervals; compare models by the paired differences.",
-            ),
-            Picture(
-                figure=calibration(result, test, model=fullest, horizon_years=8.0),
-                title="Calibration at eight years",
-                method="Predicted against observed risk on test subjects, in groups of equal size.",
-                caveat="Observed risk in a group of few joints is uncertain itself.",
-            ),
-        ],
-        tables=[
-            Table.of(
-                "Scores on test subjects",
-                result.metrics,
-                "Rows named gain are paired differences; their interval is the evidence.",
-            )
-        ],
-        notes=[
-            *dict.fromkeys(
-                [*_after_unsealing(phenotypes.summary()), *_after_unsealing(read_page(folder))]
-            ),
-            *([STRUCTURAL] if any("morphometry" in name.split("_") for name in models) else []),
-            *(f"{name}: {item['verdict']}" for name, item in result.diagnostics.items()),
-        ],
-    )
 
 
 def evaluation_section(folder: Path) -> Section:

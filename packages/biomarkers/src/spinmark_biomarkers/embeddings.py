@@ -211,6 +211,38 @@ def scan_frame(ds: xr.Dataset) -> pd.DataFrame:
     )
 
 
+def _plain(name: str) -> str:
+    """An identifier less what a spreadsheet, a number or a joint's side adds to it."""
+    bare = name.strip().casefold().removesuffix(".0")
+    for side in (":r", ":l"):
+        bare = bare.removesuffix(side)
+    return bare.lstrip("0")
+
+
+def _fitted(given: Iterable[str], subjects: pd.Series) -> set[str]:
+    """Check the names of those whom an encoder was fitted on.
+
+    Raises:
+        InputError: A single text instead of a list, or names that are those of subjects but for their
+            spelling: these would pass for people whom the encoder never saw.
+    """
+    if isinstance(given, str):
+        raise InputError(
+            f"fitted_subjects: the text {given!r}; accepted is a list of subject_ids, [] for none"
+        )
+    fitted = {str(s) for s in given}
+    known = set(subjects)
+    plain = {_plain(name): name for name in sorted(known)}
+    near = {name: plain[_plain(name)] for name in sorted(fitted - known) if _plain(name) in plain}
+    if near:
+        pairs = [f"{name!r} for {own!r}" for name, own in near.items()]
+        raise InputError(
+            f"fitted_subjects: {_some(pairs)}; accepted are subject_ids written as in the table, else these "
+            "subjects would count as held out although the encoder saw them"
+        )
+    return fitted
+
+
 def from_frame(
     frame: pd.DataFrame | Path,
     *,
@@ -227,8 +259,8 @@ def from_frame(
         features: Feature columns; by default all numeric columns that are not coordinates.
 
     Raises:
-        InputError: Where a column is missing or is not numeric, or the result fails
-            `check_embeddings`.
+        InputError: Where a column is missing or is not numeric, a fitted subject is written in another
+            way than in the table, or the result fails `check_embeddings`.
     """
     name = "frame"
     if isinstance(frame, Path):
@@ -270,7 +302,7 @@ def from_frame(
     subject, side, visit = text("subject_id", ""), text("laterality", ""), text("visit", "V00")
     rank = frame["rank"].to_numpy(np.int64) if "rank" in frame else np.zeros(len(frame), np.int64)
     days = frame["days"].to_numpy(np.float64) if "days" in frame else np.zeros(len(frame))
-    fitted = {str(s) for s in fitted_subjects}
+    fitted = _fitted(fitted_subjects, subject)
     parts = zip(subject, side, visit, rank, strict=True)
     scan_id = [f"{s}:{lat}:{v}:unknown:{r}" for s, lat, v, r in parts]
     coords = {

@@ -6,8 +6,7 @@ a fold are fitted on the subjects of all others and predict its own. Scores are 
 Standardisation, principal components and the model of death are fitted anew for each fold.
 """
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,19 @@ import xarray as xr
 from spinmark_biomarkers.errors import InputError
 from spinmark_biomarkers.survival.config import PrognoseConfig
 from spinmark_biomarkers.survival.data import SurvivalData
-from spinmark_biomarkers.survival.prognosis import HeldOut, Prognosis, predict_held_out, score
+from spinmark_biomarkers.survival.prognosis import HeldOut, Prognosis, predict_held_out
+from spinmark_biomarkers.survival.scoring import scored
+
+Designs = dict[str, pd.DataFrame]
+
+
+def _of_fold(designs: Designs | Mapping[object, Designs], fold: object) -> Designs:
+    """The designs of the models that are fitted without a fold."""
+    if all(isinstance(frame, pd.DataFrame) for frame in designs.values()):
+        return dict(designs)  # type: ignore[arg-type]
+    if fold not in designs:
+        raise InputError(f"designs: none for fold {fold!r}; accepted is one set of designs a fold")
+    return dict(designs[fold])  # type: ignore[index]
 
 
 def _folds(folds: pd.Series) -> pd.Series:
@@ -53,6 +64,7 @@ def _data(parts: list[SurvivalData]) -> SurvivalData:
         upper=joined("upper"),
         cause=joined("cause"),
         weight=joined("weight"),
+        start=joined("start"),
     )
 
 
@@ -77,22 +89,27 @@ def _incidence(parts: list[HeldOut]) -> tuple[xr.Dataset, xr.DataArray]:
 
 def prognose_folds(
     outcomes: pd.DataFrame,
-    designs: dict[str, pd.DataFrame],
+    designs: Designs | Mapping[object, Designs],
     folds: pd.Series,
     config: PrognoseConfig | None = None,
     known_at: pd.Series | None = None,
     *,
+    groups: pd.DataFrame | None = None,
+    ladder: Sequence[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prognosis:
     """Fit every design once for each fold without it, predict that fold, and score on all subjects.
 
     Args:
         outcomes: The outcomes table (docs/schemas.md).
-        designs: As for `prognose`. No covariate may come from anything that was fitted on its subject,
+        designs: As for `prognose`, the same for all folds or a mapping from fold to the designs of the models
+            that are fitted without it. No covariate may come from anything that was fitted on its subject,
             such as an encoder that was trained on them.
         folds: The fold of each subject, indexed by subject_id.
         config: Settings.
         known_at: Days at which covariates were known, indexed by joint_id.
+        groups: As for `prognose`.
+        ladder: As for `prognose`.
         progress: Called with (fits done, fits in all).
 
     Returns:
@@ -113,7 +130,11 @@ def prognose_folds(
             if progress is not None:
                 progress(before * total + done, len(names) * total)
 
-        parts.append(predict_held_out(outcomes, designs, sets, config, known_at, progress=told))
+        parts.append(
+            predict_held_out(
+                outcomes, _of_fold(designs, fold), sets, config, known_at, progress=told
+            )
+        )
     cif, mean = _incidence(parts)
     risk = pd.concat([part.prognosis.risk.loc[_test_joints(part)] for part in parts]).sort_index()
     whole = Prognosis(
@@ -135,4 +156,5 @@ def prognose_folds(
     test = _data([part.test for part in parts])
     place = np.argsort(np.concatenate([part.test.ids for part in parts]).astype(str))
     population = np.concatenate([part.population for part in parts])[place]
-    return replace(whole, metrics=score(test, population, whole, config))
+    held = HeldOut(prognosis=whole, test=test, population=population)
+    return scored(held, config, groups=groups, ladder=ladder)

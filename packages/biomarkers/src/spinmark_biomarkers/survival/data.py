@@ -1,46 +1,57 @@
 """Outcomes, checked and brought into the form that is fitted.
 
-Time runs from each joint's `entry`, in years of 365.25 days. The event lies in (lower, upper]; it is
-exact where the two are equal and right-censored where upper is infinite. A death of the person ends
-the follow-up of each of their joints, and counts once when death itself is the event.
+Time runs in years of 365.25 days from an origin: each joint's entry, enrolment, or another day such as
+birth. A row is at risk from `start` on. The event lies in (lower, upper]; it is exact where the two are
+equal and right-censored where upper is infinite. A death of the person ends the follow-up of each of their
+joints, and counts once when death itself is the event.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from spinmark_biomarkers.errors import InputError
+from spinmark_biomarkers.survival import tables
+from spinmark_biomarkers.survival.checks import CAUSES, check_known_at
+from spinmark_biomarkers.survival.tables import DAYS_PER_YEAR
 
-DAYS_PER_YEAR = 365.25
-CAUSES = ("event", "death", "censored")
-_COLUMNS = ("joint_id", "subject_id", "entry", "lower", "upper", "cause")
+__all__ = ["CAUSES", "DAYS_PER_YEAR", "Floats", "Ints", "SurvivalData", "check_known_at"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
-def _rows(ids: pd.Series, bad: npt.NDArray[np.bool_]) -> str:
-    named = [str(x) for x in ids[bad][:3]]
-    more = int(bad.sum()) - len(named)
-    return ", ".join(named) + (f" and {more} more" if more > 0 else "")
+_OF_ROWS = ("_subject_index", "joint_code", "subject_weight", "entry_rows")
+
+
+def _coded(values: npt.NDArray[np.object_]) -> tuple[Ints, npt.NDArray[np.str_]]:
+    """Return the place of each value among the distinct ones, sorted as text, and these."""
+    # As np.unique, which sorts all rows instead of the distinct ones.
+    code, distinct = pd.factorize(values.astype(str).astype(object), sort=True)
+    return code.astype(np.int64), np.asarray(distinct).astype(str)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SurvivalData:
-    """Rows to fit: one a joint, or one a person for death.
+    """Rows to fit: one a joint, several where covariates change, or one a person for death.
+
+    Several rows with the same `ids` are (start, stop] pieces of one joint's follow-up, each with the covariates
+    that held in it; only the last may end in an event.
 
     Args:
         ids: Joint (or subject) of each row, shape (n,).
         subject_ids: Subject of each row, shape (n,).
         covariates: Design, shape (n, p), finite.
         names: The p covariate names.
-        lower: Years from entry; the exact event time, the censoring time or the left end.
+        lower: Years from the origin; the exact event time, the censoring time or the left end.
         upper: Years; equal to lower when exact, infinite when censored, the right end otherwise.
         cause: 0 censored, 1 event, 2 death, shape (n,).
         weight: Sampling weight of each row, shape (n,).
+        start: Years from the origin since when the row is at risk, shape (n,); zeros by default.
     """
 
     ids: npt.NDArray[np.object_]
@@ -51,6 +62,17 @@ class SurvivalData:
     upper: Floats
     cause: Ints
     weight: Floats
+    start: Floats = field(default_factory=lambda: np.empty(0))
+
+    def __post_init__(self) -> None:
+        n = len(self.ids)
+        if n and not len(self.start):
+            object.__setattr__(self, "start", np.zeros(n))
+        for name in ("subject_ids", "covariates", "lower", "upper", "cause", "weight", "start"):
+            if len(getattr(self, name)) != n:
+                raise InputError(
+                    f"{name}: {len(getattr(self, name))} values for {n} rows; accepted is one a row"
+                )
 
     @classmethod
     def from_outcomes(
@@ -62,6 +84,7 @@ class SurvivalData:
         known_at: pd.Series | None = None,
         test_subjects: Iterable[str] | None = None,
         require_events: bool = True,
+        origin: str | pd.Series = "entry",
     ) -> "SurvivalData":
         """Check one endpoint's outcomes and join the covariates.
 
@@ -71,9 +94,12 @@ class SurvivalData:
             outcomes: Rows of `outcomes` (docs/schemas.md) of one endpoint.
             covariates: Indexed by joint_id; the rows common to both tables are kept.
             subject_ids: Subjects to keep; all by default.
-            known_at: Days at which each joint's covariates were known, indexed by joint_id.
+            known_at: Days at which each joint's covariates were known, indexed by joint_id; none may be
+                later than the joint's entry, whatever the origin.
             test_subjects: Subjects that are held out; none of them may be among those kept.
             require_events: Refuse data without an event, on which nothing can be fitted.
+            origin: Where time begins: `entry` of each joint; `enrolment`, day 0, so that a later entry is a
+                delayed one; or the day by joint_id, such as that of birth, so that age is the time scale.
 
         Returns:
             The checked data, sorted by joint_id.
@@ -81,73 +107,73 @@ class SurvivalData:
         Raises:
             InputError: In one line with the rows at fault.
         """
-        missing = [c for c in _COLUMNS if c not in outcomes.columns]
-        if missing:
-            raise InputError(
-                f"outcomes: no column {missing[0]!r}; needed are {', '.join(_COLUMNS)}"
-            )
-        if "endpoint" in outcomes.columns and outcomes["endpoint"].nunique() > 1:
-            found = sorted(outcomes["endpoint"].astype(str).unique())
-            raise InputError(f"outcomes: endpoints {found}; accepted is one endpoint at a time")
-        frame = outcomes.copy()
-        frame["joint_id"] = frame["joint_id"].astype(str)
-        frame["subject_id"] = frame["subject_id"].astype(str)
-        if subject_ids is not None:
-            kept = {str(s) for s in subject_ids}
-            frame = frame[frame["subject_id"].isin(kept)]
-        if test_subjects is not None:
-            held_out = frame["subject_id"].isin({str(s) for s in test_subjects}).to_numpy(bool)
-            if held_out.any():
-                raise InputError(
-                    f"split: subject {_rows(frame['subject_id'], held_out)} in both fit and test; "
-                    "accepted is each subject on one side"
-                )
-        frame = frame.sort_values("joint_id", kind="stable").reset_index(drop=True)
-        _check_times(frame)
-        design = covariates.copy()
-        design.index = design.index.astype(str)
-        if design.index.has_duplicates:
-            twice = str(design.index[design.index.duplicated()][0])
-            raise InputError(f"covariates: joint {twice} twice; accepted is one row a joint")
-        frame = frame[frame["joint_id"].isin(design.index)].reset_index(drop=True)
-        if frame.empty:
-            raise InputError(
-                "outcomes: no joint has both an outcome and covariates; check joint_id"
-            )
-        if known_at is not None:
-            check_known_at(frame, known_at)
-        x = design.loc[frame["joint_id"]].to_numpy(dtype=float).reshape(len(frame), -1)
-        bad = ~np.isfinite(x).all(axis=1)
-        if bad.any():
-            column = design.columns[int(np.argmax(~np.isfinite(x[bad][0])))]
-            raise InputError(
-                f"covariates: {column!r} is not finite for {_rows(frame['joint_id'], bad)}; accepted "
-                "are finite numbers (impute first)"
-            )
-        cause = (
-            frame["cause"]
-            .map({"censored": 0, "event": 1, "death": 2})
-            .to_numpy(dtype=float)
-            .astype(np.int64)
-        )
-        if require_events and not (cause == 1).any():
-            raise InputError(
-                f"outcomes: no event among {len(frame)} joints; at least one is needed"
-            )
-        entry = frame["entry"].to_numpy(dtype=float)
-        lower, upper = (frame[name].to_numpy(dtype=float) for name in ("lower", "upper"))
-        middle = np.where(cause == 2, (lower + upper) / 2, np.nan)
-        lower, upper = (np.where(cause == 2, middle, days) for days in (lower, upper))
-        weight = frame["weight"].to_numpy(dtype=float) if "weight" in frame else np.ones(len(frame))
         return cls(
-            ids=frame["joint_id"].to_numpy(dtype=object),
-            subject_ids=frame["subject_id"].to_numpy(dtype=object),
-            covariates=x,
-            names=tuple(str(c) for c in design.columns),
-            lower=(lower - entry) / DAYS_PER_YEAR,
-            upper=(upper - entry) / DAYS_PER_YEAR,
-            cause=cause,
-            weight=weight,
+            **tables.outcome_fields(
+                outcomes,
+                covariates,
+                subject_ids,
+                known_at=known_at,
+                test_subjects=test_subjects,
+                require_events=require_events,
+                origin=origin,
+            )
+        )
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: pd.DataFrame,
+        covariates: Sequence[str],
+        *,
+        unit: str,
+        subject: str = "subject_id",
+        joint: str | None = None,
+        time: str | None = None,
+        lower: str | None = None,
+        upper: str | None = None,
+        cause: str = "cause",
+        start: str | None = None,
+        weight: str | None = None,
+        require_events: bool = True,
+    ) -> "SurvivalData":
+        """Take a plain table, such as a CSV file, with one row a joint or (start, stop] rows.
+
+        Args:
+            frame: The table.
+            covariates: Columns of numbers that the hazard may depend on.
+            unit: `years` or `days`, in which all times stand.
+            subject: Column of the person.
+            joint: Column of the joint, such as the side; a person has one joint without it. Where a name
+                occurs in two people, joints are named subject:joint.
+            time: Column of the time of the event, of death or of censoring.
+            lower: Instead of `time`: column of the left end of the interval.
+            upper: Instead of `time`: column of the right end; infinite or any number for censored rows.
+            cause: Column of `censored`, `event`, `death`, of 0, 1, 2, or of truth values.
+            start: Column of the time since when the row is at risk; needed where a joint has several rows.
+            weight: Column of sampling weights; the same for all by default.
+            require_events: Refuse data without an event.
+
+        Returns:
+            The checked data, sorted by joint and start.
+
+        Raises:
+            InputError: In one line with the rows at fault.
+        """
+        return cls(
+            **tables.frame_fields(
+                frame,
+                covariates,
+                unit=unit,
+                subject=subject,
+                joint=joint,
+                time=time,
+                lower=lower,
+                upper=upper,
+                cause=cause,
+                start=start,
+                weight=weight,
+                require_events=require_events,
+            )
         )
 
     @property
@@ -166,98 +192,140 @@ class SurvivalData:
         middle = (self.lower + np.where(self.interval, self.upper, self.lower)) / 2
         return np.where(self.interval, middle, self.lower)
 
+    @property
+    def delayed(self) -> bool:
+        """Whether any row is at risk only from after the origin."""
+        return bool((self.start > 0).any())
+
+    @property
+    def most_intervals(self) -> int:
+        """Largest number of interval-censored events of one subject."""
+        return int(np.bincount(self.subject_code[self.interval], minlength=1).max())
+
+    @cached_property
+    def subjects(self) -> npt.NDArray[np.str_]:
+        """The distinct subjects, sorted as text, shape (S,)."""
+        return self._subject_index[1]
+
+    @cached_property
+    def subject_code(self) -> Ints:
+        """Place of each row's subject in `subjects`, shape (n,)."""
+        return self._subject_index[0]
+
+    @cached_property
+    def _subject_index(self) -> tuple[Ints, npt.NDArray[np.str_]]:
+        return _coded(self.subject_ids)
+
+    @cached_property
+    def joint_code(self) -> Ints:
+        """Number of each row's joint, in the order of their names, shape (n,)."""
+        return _coded(self.ids)[0]
+
+    @cached_property
+    def subject_weight(self) -> Floats:
+        """Weight of each subject, the mean over the joints of the mean over a joint's rows, (S,)."""
+        joint, n = self.joint_code, len(self.subjects)
+        share = 1 / np.bincount(joint)[joint]
+        total = np.bincount(self.subject_code, share * self.weight, n)
+        return np.asarray(total / np.bincount(self.subject_code, share, n))
+
+    @cached_property
+    def entry_rows(self) -> Ints:
+        """The first row of each joint that enters after the origin, shape (K,)."""
+        earliest = np.full(int(self.joint_code.max(initial=-1)) + 1, np.inf)
+        np.minimum.at(earliest, self.joint_code, self.start)
+        return np.flatnonzero((self.start > 0) & (self.start == earliest[self.joint_code]))
+
     def with_covariates(self, x: Floats, names: tuple[str, ...]) -> "SurvivalData":
         """The same outcomes with another design of shape (n, p)."""
-        return replace(self, covariates=x, names=names)
+        found = replace(self, covariates=x, names=names)
+        # Finding whose row is whose takes longer than all else for many rows.
+        known = {k: v for k, v in vars(self).items() if k in _OF_ROWS}
+        vars(found).update(known)
+        return found
+
+    def with_rows(self, index: npt.ArrayLike) -> "SurvivalData":
+        """Some of the rows, or a resample of them.
+
+        Args:
+            index: Row numbers, which may repeat, or a mask of shape (n,).
+
+        Returns:
+            The rows in that order. A row taken again belongs to a new person each time, whose subject and joint
+            end in `#2`, `#3`, ..., so that a person drawn twice counts as two.
+        """
+        at = np.asarray(index)
+        at = np.flatnonzero(at) if at.dtype == bool else at.astype(np.int64)
+        order = np.argsort(at, kind="stable")
+        run = np.arange(len(at)) - np.searchsorted(at[order], at[order])
+        copy = np.empty(len(at), dtype=np.int64)
+        copy[order] = run
+        ids, subjects = self.ids[at], self.subject_ids[at]
+        again = np.flatnonzero(copy)
+        for row in again:
+            ids[row] = f"{ids[row]}#{copy[row] + 1}"
+            subjects[row] = f"{subjects[row]}#{copy[row] + 1}"
+        return SurvivalData(
+            ids=ids,
+            subject_ids=subjects,
+            covariates=self.covariates[at],
+            names=self.names,
+            lower=self.lower[at],
+            upper=self.upper[at],
+            cause=self.cause[at],
+            weight=self.weight[at],
+            start=self.start[at],
+        )
+
+    def cause_specific(self, cause: int) -> "SurvivalData":
+        """One cause as the event, ends of other causes being censorings at the last time free of them.
+
+        The likelihood of competing risks is the product of these, so that each cause's hazard can be fitted
+        alone (Prentice et al., Biometrics 1978). For death use `deaths`, which counts a person once.
+
+        Args:
+            cause: 1 event, 2 death.
+
+        Returns:
+            The same rows with causes 0 and 1.
+
+        Raises:
+            InputError: For another number.
+        """
+        if cause not in (1, 2):
+            raise InputError(f"cause: {cause!r}; accepted are 1 (event) and 2 (death)")
+        mine = self.cause == cause
+        return replace(self, cause=mine.astype(np.int64), upper=np.where(mine, self.upper, np.inf))
 
     def deaths(self) -> "SurvivalData":
         """One row a person, with death as the event.
 
-        A person without a recorded death is censored at the last time that any joint was followed;
-        covariates are those of the person's first joint.
+        A person is at risk from the first entry of any joint to the death, or without one to the last time
+        that any joint was followed (the right end of an interval is a visit too). Covariates are those of the
+        first row of the person's first joint, so those that change over time keep their first value; the
+        weight is the subject's.
         """
-        subjects, first, code = np.unique(
-            self.subject_ids.astype(str), return_index=True, return_inverse=True
-        )
-        last = np.zeros(len(subjects))
-        np.maximum.at(last, code, self.time)
-        dead = np.zeros(len(subjects), dtype=bool)
+        code, n = self.subject_code, len(self.subjects)
+        last, first = np.zeros(n), np.full(n, np.inf)
+        np.maximum.at(last, code, np.where(self.interval, self.upper, self.lower))
+        np.minimum.at(first, code, self.start)
+        dead = np.zeros(n, dtype=bool)
         np.logical_or.at(dead, code, self.cause == 2)
+        # A death ends all follow-up, so none of its time may come after it.
+        died = np.full(n, -np.inf)
+        np.maximum.at(died, code, np.where(self.cause == 2, self.lower, -np.inf))
+        last = np.where(dead, died, last)
+        order = np.lexsort((self.start, self.ids.astype(str), code))
+        row = order[np.searchsorted(code[order], np.arange(n))]
+        subjects = self.subjects.astype(object)
         return SurvivalData(
-            ids=subjects.astype(object),
-            subject_ids=subjects.astype(object),
-            covariates=self.covariates[first],
+            ids=subjects,
+            subject_ids=subjects,
+            covariates=self.covariates[row],
             names=self.names,
             lower=last,
             upper=np.where(dead, last, np.inf),
             cause=dead.astype(np.int64),
-            weight=self.weight[first],
+            weight=self.subject_weight,
+            start=first,
         )
-
-
-def check_known_at(frame: pd.DataFrame, known_at: pd.Series) -> None:
-    """Refuse covariates that become known only after a joint's time origin (immortal time).
-
-    Args:
-        frame: Columns `joint_id`, `entry` (days).
-        known_at: Days, indexed by joint_id.
-
-    Raises:
-        InputError: Naming the joints.
-    """
-    known = known_at.copy()
-    known.index = known.index.astype(str)
-    days = known.reindex(frame["joint_id"]).to_numpy(dtype=float)
-    late = days > frame["entry"].to_numpy(dtype=float)
-    if late.any():
-        at = int(np.argmax(late))
-        raise InputError(
-            f"known_at: {_rows(frame['joint_id'], late)}: covariates known on day {days[at]:g}, after "
-            f"the time origin on day {frame['entry'].iloc[at]:g}; accepted is no later than the "
-            "origin (immortal time)"
-        )
-
-
-def _check_times(frame: pd.DataFrame) -> None:
-    ids = frame["joint_id"]
-    twice = ids.duplicated().to_numpy(bool)
-    if twice.any():
-        raise InputError(f"outcomes: joint {_rows(ids, twice)} twice; accepted is one row a joint")
-    known = frame["cause"].isin(CAUSES).to_numpy(bool)
-    if not known.all():
-        value = frame["cause"][~known].iloc[0]
-        raise InputError(
-            f"outcomes: cause {value!r} of {_rows(ids, ~known)}; accepted are {', '.join(CAUSES)}"
-        )
-    entry, lower, upper = (frame[c].to_numpy(dtype=float) for c in ("entry", "lower", "upper"))
-    event = (frame["cause"] == "event").to_numpy(bool)
-    dead = (frame["cause"] == "death").to_numpy(bool)
-    bad = ~np.isfinite(entry) | ~np.isfinite(lower) | np.isnan(upper)
-    if bad.any():
-        raise InputError(f"outcomes: a time of {_rows(ids, bad)} is missing; accepted are days")
-    bad = upper < lower
-    if bad.any():
-        raise InputError(
-            f"outcomes: upper below lower for {_rows(ids, bad)}; accepted is upper >= lower"
-        )
-    # An interval may begin at the origin; an exact time or a follow-up of nothing may not.
-    between = (event | dead) & (upper > lower)
-    bad = np.where(between, lower < entry, lower <= entry)
-    if bad.any():
-        value = float((lower - entry)[bad][0])
-        raise InputError(
-            f"outcomes: {value:g} days from entry for {_rows(ids, bad)}; accepted is a positive time"
-        )
-    bad = (event | dead) & np.isinf(upper)
-    if bad.any():
-        raise InputError(
-            f"outcomes: upper of {_rows(ids, bad)} does not fit its cause; accepted is finite for an "
-            "event and for a death"
-        )
-    if "weight" in frame:
-        weight = frame["weight"].to_numpy(dtype=float)
-        bad = ~np.isfinite(weight) | (weight <= 0)
-        if bad.any():
-            raise InputError(
-                f"outcomes: weight {weight[bad][0]:g} of {_rows(ids, bad)}; accepted is a positive number"
-            )

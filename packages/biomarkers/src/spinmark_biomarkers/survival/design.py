@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 
 # Components below this share of a block's variance are rounding, not structure.
 _ROUNDING = 1e-12
+# How the columns of a block begin; all others are clinical.
+BLOCK_PREFIXES = {"phenotype": "phenotype", "structure_": "structure", "XRKL": "structure"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +52,8 @@ class Design:
 
     Args:
         frame: One row a joint.
-        blocks: Column -> `clinical`, `phenotype`, `embedding` or `morphometry`; a block shares a prior
-            scale.
+        blocks: Column -> `clinical`, `structure`, `phenotype`, `embedding` or `morphometry`; a block shares
+            a prior scale.
     """
 
     frame: pd.DataFrame
@@ -97,13 +99,19 @@ def prepare_design(
     for name in (str(c) for c in raw.columns if c not in reduced):
         for column, values in _single(raw[name], fit_rows).items():
             columns[column] = values
-            blocks[column] = "phenotype" if name.startswith("phenotype") else "clinical"
+            blocks[column] = _block(name)
     for reduction, part in parts.items():
         if part:
             found = _components(raw[part], fit_rows, reduction)
             columns |= found
             blocks |= dict.fromkeys(found, reduction.block)
     return Design(frame=pd.DataFrame(columns, index=raw.index.astype(str)), blocks=blocks)
+
+
+def _block(name: str) -> str:
+    """The block of a column that is not reduced."""
+    found = [block for prefix, block in BLOCK_PREFIXES.items() if name.startswith(prefix)]
+    return found[0] if found else "clinical"
 
 
 def _single(column: pd.Series, fit_rows: np.ndarray) -> dict[str, Floats]:

@@ -1,29 +1,32 @@
-"""Several named models fitted on training and validation subjects and scored on test subjects."""
+"""Several named models fitted on training and validation subjects, predicted and scored on test subjects."""
 
 import logging
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from spinmark_biomarkers.errors import InputError
-from spinmark_biomarkers.evaluation.bootstrap import Interval, subject_bootstrap
-from spinmark_biomarkers.evaluation.brier import integrated_brier, ipcw_brier
-from spinmark_biomarkers.evaluation.concordance import concordance_interval
+from spinmark_biomarkers.evaluation.predictions import METRICS
 from spinmark_biomarkers.survival.config import PrognoseConfig
 from spinmark_biomarkers.survival.data import DAYS_PER_YEAR, Floats, SurvivalData
-from spinmark_biomarkers.survival.design import Design, Reduction, prepare_design
-from spinmark_biomarkers.survival.model import PiecewiseExponentialFrailty
+from spinmark_biomarkers.survival.fitting import FittedDesign, fit_design, ready_designs
+from spinmark_biomarkers.survival.hazards import Hazard, PiecewiseHazard
 from spinmark_biomarkers.survival.nonparametric import aalen_johansen
-from spinmark_biomarkers.survival.predict import Hazard, cumulative_incidence, is_extrapolation
+from spinmark_biomarkers.survival.prediction.follow_up import extrapolated
+from spinmark_biomarkers.survival.prediction.incidence import incidence_by_rows
+from spinmark_biomarkers.survival.validation.loo import LeaveOneOut, leave_one_subject_out
 
 logger = logging.getLogger(__name__)
 
 QUANTILES = (0.025, 0.5, 0.975)
-METRICS = ("metric", "model", "horizon_days", "value", "low", "high", "n", "n_events")
-_CHUNK = 100
+# Draws with which follow-up is completed where the loss of joints is doubted.
+LOST_DRAWS = 20
+
+# Cause -> draws of its hazard.
+Hazards = Mapping[str, Hazard]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,13 @@ class Prognosis:
         diagnostics: R-hat, effective draws, divergences and verdict of each fit.
         risk: Posterior mean log hazard ratio, a row a joint and a column a model.
         mean: Posterior mean incidence of the event, `mean(model, joint, time)`.
+        increments: Tidy rows of what each model adds to another, see `validation.increments`.
+        compared: The `ladder` of models, its `reference` and the `level` of these rows.
+        subgroups: Tidy rows of the fullest model by groups of people, see `validation.subgroups`.
+        differences: How far those groups differ.
+        elpd: Density of left-out subjects by model, see `validation.loo.compare_elpd`.
+        checks: Tidy rows of what would upset the headline, see `robustness`.
+        told: Sentences of the headline, and of what could not be done.
     """
 
     cif: xr.Dataset
@@ -45,6 +55,32 @@ class Prognosis:
     diagnostics: dict[str, dict[str, float | int | str]]
     risk: pd.DataFrame
     mean: xr.DataArray
+    increments: pd.DataFrame = field(default_factory=pd.DataFrame)
+    compared: dict[str, object] = field(default_factory=dict)
+    subgroups: pd.DataFrame = field(default_factory=pd.DataFrame)
+    differences: pd.DataFrame = field(default_factory=pd.DataFrame)
+    elpd: pd.DataFrame = field(default_factory=pd.DataFrame)
+    checks: pd.DataFrame = field(default_factory=pd.DataFrame)
+    told: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """Predictions of fitted models, and the test joints that they have yet to be scored on.
+
+    Args:
+        prognosis: All but the scores.
+        test: The outcomes of the test joints.
+        population: Incidence among the fitted joints, the same for all: `(test joint, time)`.
+        left_out: The density of left-out fitting subjects by model; empty for models without one.
+        hazards: A few draws of the test joints' hazards by model; empty where models differ between joints.
+    """
+
+    prognosis: Prognosis
+    test: SurvivalData
+    population: Floats
+    left_out: dict[str, LeaveOneOut] = field(default_factory=dict)
+    hazards: dict[str, Hazards] = field(default_factory=dict)
 
 
 def _subject_sets(sets: pd.Series) -> pd.Series:
@@ -75,49 +111,18 @@ def _joints(designs: dict[str, pd.DataFrame]) -> pd.Index:
     return common.sort_values()
 
 
-def _reductions(config: PrognoseConfig) -> list[Reduction]:
-    return [
-        Reduction(
-            block="embedding",
-            prefix=config.embedding_prefix,
-            components=config.embedding_components,
-            whole=True,
-        ),
-        Reduction(
-            block="morphometry",
-            prefix=config.morphometry_prefix,
-            components=config.morphometry_components,
-        ),
-    ]
-
-
-def _hazard(model: PiecewiseExponentialFrailty, x: Floats, draws: int) -> Hazard:
-    beta, log_hazard, theta = model.draws(draws)
-    return Hazard(linear=beta @ x.T, log_hazard=log_hazard, breaks=model.breaks_, theta=theta)
-
-
-def _incidence(event: Hazard, death: Hazard | None, times: Floats) -> tuple[Floats, Floats]:
-    n = event.linear.shape[1]
-    quantiles = np.empty((n, 2, len(times), len(QUANTILES)))
-    mean = np.empty((n, len(times)))
-    if death is None:
-        death = Hazard(
-            linear=np.zeros_like(event.linear), log_hazard=np.full((len(event.linear), 1), -60.0),
-            breaks=np.zeros(1), theta=np.zeros(len(event.linear)),
-        )  # fmt: skip
-    for start in range(0, n, _CHUNK):
-        rows = slice(start, start + _CHUNK)
-        part = [
-            Hazard(
-                linear=h.linear[:, rows], log_hazard=h.log_hazard, breaks=h.breaks, theta=h.theta
-            )
-            for h in (event, death)
-        ]
-        both = cumulative_incidence(part[0], part[1], times)
-        for c in (0, 1):
-            quantiles[rows, c] = np.moveaxis(np.quantile(both[c], QUANTILES, axis=0), 0, -1)
-        mean[rows] = both[0].mean(axis=0)
-    return quantiles, mean
+def _check_horizons(years: Sequence[float]) -> None:
+    """Refuse horizons at which nothing can be predicted."""
+    found = np.asarray(years, dtype=float)
+    if not len(found):
+        raise InputError(
+            "horizons_years: none; accepted are increasing years above 0, such as 4, 8, 9"
+        )
+    bad = ~np.isfinite(found) | (found <= 0)
+    if bad.any() or (np.diff(found) <= 0).any():
+        raise InputError(
+            f"horizons_years: {', '.join(f'{y:g}' for y in found)}; accepted are increasing years above 0"
+        )
 
 
 def prognose(
@@ -127,6 +132,8 @@ def prognose(
     config: PrognoseConfig | None = None,
     known_at: pd.Series | None = None,
     *,
+    groups: pd.DataFrame | None = None,
+    ladder: Sequence[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prognosis:
     """Fit every design, predict with death competing, and score on test subjects.
@@ -140,6 +147,9 @@ def prognose(
         sets: `train`, `val` or `test`, indexed by subject_id.
         config: Settings.
         known_at: Days at which covariates were known, indexed by joint_id.
+        groups: Groups of people, a column a variable, indexed by joint_id; the fullest model is scored in each.
+        ladder: Models from the lowest to the highest, of which each is compared with the one below; the order
+            of the designs by default.
         progress: Called with (fits done, fits in all).
 
     Returns:
@@ -148,25 +158,11 @@ def prognose(
     Raises:
         InputError: In one line for outcomes, designs or a split that cannot be used.
     """
+    from spinmark_biomarkers.survival.scoring import scored
+
     config = config or PrognoseConfig()
     found = predict_held_out(outcomes, designs, sets, config, known_at, progress=progress)
-    metrics = score(found.test, found.population, found.prognosis, config)
-    return replace(found.prognosis, metrics=metrics)
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeldOut:
-    """Predictions of fitted models, and the test joints that they have yet to be scored on.
-
-    Args:
-        prognosis: All but the scores.
-        test: The outcomes of the test joints.
-        population: Incidence among the fitted joints, the same for all: `(test joint, time)`.
-    """
-
-    prognosis: Prognosis
-    test: SurvivalData
-    population: Floats
+    return scored(found, config, groups=groups, ladder=ladder)
 
 
 def predict_held_out(
@@ -179,13 +175,9 @@ def predict_held_out(
     progress: Callable[[int, int], None] | None = None,
 ) -> HeldOut:
     """Fit every design and predict, without scores; see `prognose`."""
+    _check_horizons(config.horizons_years)
     sets = _subject_sets(sets)
-    if "endpoint" in outcomes.columns:
-        chosen = outcomes[outcomes["endpoint"] == config.endpoint]
-        if chosen.empty:
-            found = sorted(outcomes["endpoint"].astype(str).unique())
-            raise InputError(f"endpoint: {config.endpoint!r}; the outcomes table holds {found}")
-        outcomes = chosen
+    outcomes = _of_endpoint(outcomes, config.endpoint)
     joints = _joints(designs)
     subjects = pd.Series([j.rsplit(":", 1)[0] for j in joints], index=joints)
     of = subjects.map(sets)
@@ -196,7 +188,20 @@ def predict_held_out(
     fit_rows = of.isin(["train", "val"]).to_numpy(bool)
     if not fit_rows.any():
         raise InputError("split: no joint of a train or val subject; nothing can be fitted")
-    ready: dict[str, Design] = {}
+    empty = pd.DataFrame(index=joints)
+    test_subjects = sets.index[sets == "test"]
+    fit_data = SurvivalData.from_outcomes(
+        outcomes, empty, sets.index[sets != "test"], known_at=known_at, test_subjects=test_subjects
+    )
+    # Weights that differ in their last digits alone weigh nothing.
+    if config.case_control and np.ptp(fit_data.weight) <= 1e-6 * fit_data.weight.max():
+        raise InputError(
+            "case_control: the outcomes carry no sampling weights; without them no absolute risk"
+        )
+    times = np.unique([*np.arange(0, max(config.horizons_years), 1.0), *config.horizons_years])
+    beyond = extrapolated(
+        fit_data, times, min_at_risk=config.min_at_risk, allow=config.allow_extrapolation
+    )
     raw = {
         name: frame.set_axis(frame.index.astype(str)).loc[joints] for name, frame in designs.items()
     }
@@ -204,67 +209,40 @@ def predict_held_out(
         merged = pd.concat(list(raw.values()), axis=1)
         merged = merged.loc[:, ~merged.columns.duplicated()]
         raw["death"] = merged[[c for c in config.death_covariates if c in merged.columns]]
-    reductions = _reductions(config)
-    for name, frame in raw.items():
-        ready[name] = prepare_design(frame, fit_rows, reductions=reductions)
+    ready = {
+        name: ready_designs(frame, fit_rows, config, fit_data, seed=config.sampler.seed)
+        for name, frame in raw.items()
+    }
+    # One width and the same parts, so that all models share one compiled function.
+    width = 8 * max(1, -(-max(len(d.blocks) for parts in ready.values() for d in parts) // 8))
+    always = ["frailty"]
+    if fit_data.interval.any():
+        always.append("interval_censored")
+    if (fit_data.start > 0).any():
+        always.append("delayed")
     names = [name for name in raw if name != "death"]
-    empty = pd.DataFrame(index=joints)
-    test_subjects = sets.index[sets == "test"]
-    fit_data = SurvivalData.from_outcomes(
-        outcomes, empty, sets.index[sets != "test"], known_at=known_at, test_subjects=test_subjects
-    )
-    if config.case_control and np.ptp(fit_data.weight) == 0:
-        raise InputError(
-            "case_control: the outcomes carry no sampling weights; without them no absolute risk"
-        )
-    times = np.unique([*np.arange(0, max(config.horizons_years), 1.0), *config.horizons_years])
-    beyond = [
-        bool(t > 0)
-        and is_extrapolation(
-            fit_data, float(t), min_at_risk=config.min_at_risk, allow=config.allow_extrapolation
-        )
-        for t in times
-    ]
-    # One width, so that all models share one compiled function.
-    width = 8 * max(1, -(-max(len(d.blocks) for d in ready.values()) // 8))
-    posteriors: dict[str, xr.Dataset] = {}
-    diagnostics: dict[str, dict[str, float | int | str]] = {}
-    fitted: dict[str, PiecewiseExponentialFrailty] = {}
+    fitted: dict[str, FittedDesign] = {}
     for done, name in enumerate(["death", *names]):
-        design = ready[name].frame
-        rows = fit_data.with_covariates(
-            design.loc[pd.Index(fit_data.ids)].to_numpy(float), tuple(design.columns)
-        )
-        if name == "death":
-            rows = rows.deaths()
-        if rows.event.any():
-            model = PiecewiseExponentialFrailty(
-                intervals=config.intervals,
+        if name != "death" or (fit_data.cause == 2).any():
+            fitted[name] = fit_design(
+                fit_data,
+                ready[name],
+                config,
                 frailty=config.frailty and name != "death",
                 width=width,
-                interval_censored=bool(fit_data.interval.any()),
-                sampler=config.sampler,
-            ).fit(rows, ready[name].blocks)
-            fitted[name], posteriors[name] = model, model.posterior_
-            diagnostics[name] = asdict(model.diagnostics_)
+                always=tuple(always),
+                deaths=name == "death",
+            )
         else:
             logger.warning("no death among the fitted subjects; death is taken not to compete")
         if progress is not None:
             progress(done + 1, len(names) + 1)
-    death = None
-    if "death" in fitted:
-        death = _hazard(fitted["death"], ready["death"].frame.to_numpy(float), config.cif_draws)
-    parts = {
-        name: _incidence(
-            _hazard(fitted[name], ready[name].frame.to_numpy(float), config.cif_draws), death, times
-        )
-        for name in names
-    }
     coords = {
         "model": np.array(names, dtype=object),
         "joint": joints.to_numpy(dtype=object),
         "time": times * DAYS_PER_YEAR,
     }
+    parts = {name: _incidence(_competing(fitted, name, config.cif_draws), times) for name in names}
     cif = xr.Dataset(
         {
             "cif": (
@@ -281,7 +259,7 @@ def predict_held_out(
         },
         attrs={
             "schema": "spinmark/prognosis",
-            "version": 1,
+            "version": 2,
             "endpoint": config.endpoint,
             "min_at_risk": config.min_at_risk,
         },
@@ -289,85 +267,79 @@ def predict_held_out(
     mean = xr.DataArray(
         np.stack([parts[m][1] for m in names]), dims=("model", "joint", "time"), coords=coords
     )
-    risk = pd.DataFrame(
-        {m: fitted[m].linear_predictor(ready[m].frame.to_numpy(float)) for m in names}, index=joints
-    )
     test = SurvivalData.from_outcomes(
         outcomes, empty, test_subjects, known_at=known_at, require_events=False
     )
-    at, population = aalen_johansen(fit_data.time, fit_data.cause)
+    late = fit_data.start if (fit_data.start > 0).any() else None
+    at, population = aalen_johansen(
+        fit_data.time, fit_data.cause, start=late, weight=fit_data.weight
+    )
     everyone = population[np.searchsorted(at, times, side="right") - 1]
+    ids = [str(i) for i in test.ids]
     return HeldOut(
         prognosis=Prognosis(
             cif=cif,
             metrics=pd.DataFrame(columns=list(METRICS)),
-            posteriors=posteriors,
-            diagnostics=diagnostics,
-            risk=risk,
+            posteriors={name: f.posterior() for name, f in fitted.items()},
+            diagnostics={name: f.diagnostics() for name, f in fitted.items()},
+            risk=pd.DataFrame({m: fitted[m].risk() for m in names}, index=joints),
             mean=mean,
         ),
         test=test,
         population=np.tile(everyone, (len(test.ids), 1)),
+        left_out=_left_out(fitted, names, fit_data, config),
+        hazards={m: _competing(fitted, m, LOST_DRAWS, ids)[0] for m in names} if ids else {},
     )
 
 
-def score(
-    test: SurvivalData, population: Floats, predicted: Prognosis, config: PrognoseConfig
-) -> pd.DataFrame:
-    """Score predictions on joints that the models were not fitted on.
+def _of_endpoint(outcomes: pd.DataFrame, endpoint: str) -> pd.DataFrame:
+    if "endpoint" not in outcomes.columns:
+        return outcomes
+    chosen = outcomes[outcomes["endpoint"] == endpoint]
+    if chosen.empty:
+        found = sorted(outcomes["endpoint"].astype(str).unique())
+        raise InputError(f"endpoint: {endpoint!r}; the outcomes table holds {found}")
+    return chosen
 
-    Args:
-        test: The outcomes of these joints.
-        population: The same risk for all, which a prediction has to beat: `(test joint, time)`.
-        predicted: Risk and mean incidence of at least these joints.
-        config: Horizons, reference and bootstrap.
 
-    Returns:
-        Tidy rows, see `METRICS`.
-    """
-    risk, mean = predicted.risk, predicted.mean
-    rows: list[tuple[str, str, float, float, float, float, int, int]] = []
-    time, event, cause, ids = test.time, test.event, test.cause, test.subject_ids
-    seed, draws, level = config.sampler.seed, config.bootstrap, config.level
+def _competing(
+    fitted: dict[str, FittedDesign], name: str, draws: int, joints: Sequence[str] | None = None
+) -> list[dict[str, Hazard]]:
+    """The event's hazard with that of death, one pair an imputation."""
+    events = fitted[name].hazards(draws, joints)
+    if "death" in fitted:
+        deaths = fitted["death"].hazards(draws, joints)
+    else:
+        deaths = [PiecewiseHazard.never(*event.linear.shape) for event in events]
+    return [{"event": e, "death": d} for e, d in zip(events, deaths, strict=True)]
 
-    def add(metric: str, model: str, days: float, i: Interval, n_events: int) -> None:
-        rows.append((metric, model, days, i.value, i.low, i.high, i.n, n_events))
 
-    names = list(risk.columns)
-    reference = config.reference if config.reference in names else names[0]
-    last = max(config.horizons_years)
-    r = risk.loc[pd.Index(test.ids)]
-    for name in names:
-        c = concordance_interval(time, event, r[name], ids, draws=draws, seed=seed, level=level)
-        add("c_index", name, float("nan"), c, int(event.sum()))
-        if name != reference:
-            gain = concordance_interval(
-                time, event, r[name], ids, against=r[reference], draws=draws, seed=seed, level=level
-            )
-            add(f"c_index_gain_over_{reference}", name, float("nan"), gain, int(event.sum()))
-    grid = mean["time"].to_numpy() / DAYS_PER_YEAR
-    predictions = {m: mean.sel(model=m, joint=test.ids).to_numpy() for m in names}
-    predictions["population"] = population
-    for name, risks in predictions.items():
-        for horizon in config.horizons_years:
-            column = risks[:, int(np.searchsorted(grid, horizon))]
-
-            def brier(i: np.ndarray, p: Floats = column, h: float = horizon) -> float:
-                return ipcw_brier(time[i], cause[i], p[i], h)
-
-            at = subject_bootstrap(brier, ids, draws=draws, seed=seed, level=level)
-            n_events = int((event & (time <= horizon)).sum())
-            add("brier", name, horizon * DAYS_PER_YEAR, at, n_events)
-
-        def integrated(i: np.ndarray, p: Floats = risks) -> float:
-            return integrated_brier(time[i], cause[i], p[i], grid)
-
-        whole = subject_bootstrap(integrated, ids, draws=draws, seed=seed, level=level)
-        add(
-            "integrated_brier",
-            name,
-            last * DAYS_PER_YEAR,
-            whole,
-            int((event & (time <= last)).sum()),
+def _incidence(imputed: Sequence[Hazards], times: Floats) -> tuple[Floats, Floats]:
+    """Quantiles `(joint, cause, time, quantile)` and mean of the event `(joint, time)` over all draws."""
+    n = imputed[0]["event"].linear.shape[1]
+    quantiles = np.empty((n, 2, len(times), len(QUANTILES)))
+    mean = np.empty((n, len(times)))
+    # Pieces of rows are as long in every imputation, since their grids are.
+    parts: Iterator[tuple[tuple[slice, Floats], ...]] = zip(
+        *(incidence_by_rows(hazards, times) for hazards in imputed), strict=True
+    )
+    for every in parts:
+        rows = every[0][0]
+        both = np.concatenate([share for _, share in every], axis=1)
+        quantiles[rows] = np.moveaxis(
+            np.quantile(both, QUANTILES, axis=1), (0, 1, 2, 3), (3, 1, 0, 2)
         )
-    return pd.DataFrame(rows, columns=list(METRICS))
+        mean[rows] = both[0].mean(axis=0)
+    return quantiles, mean
+
+
+def _left_out(
+    fitted: dict[str, FittedDesign],
+    names: Sequence[str],
+    fit_data: SurvivalData,
+    config: PrognoseConfig,
+) -> dict[str, LeaveOneOut]:
+    if config.likelihood == "cox":
+        # A partial likelihood is no density of a subject's outcome.
+        return {}
+    return {name: leave_one_subject_out(fitted[name].log_likelihood(fit_data)) for name in names}

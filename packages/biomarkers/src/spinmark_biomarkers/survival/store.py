@@ -12,14 +12,17 @@ from spinmark_biomarkers.embeddings import plain_strings
 from spinmark_biomarkers.errors import InputError
 from spinmark_biomarkers.survival.prognosis import Prognosis
 
-VERSION = 1
+VERSION = 2
 FILES = (
     "posterior.zarr",
     "cumulative_incidence.zarr",
     "metrics.parquet",
     "risk.parquet",
     "diagnostics.json",
+    "comparison.json",
 )
+# Tables that few events may leave empty.
+TABLES = ("increments", "subgroups", "differences", "elpd", "checks")
 
 
 def write_prognosis(folder: Path, p: Prognosis) -> None:
@@ -38,8 +41,16 @@ def write_prognosis(folder: Path, p: Prognosis) -> None:
         incidence.to_zarr(folder / "cumulative_incidence.zarr", zarr_format=3, consolidated=False)
     p.metrics.to_parquet(folder / "metrics.parquet", index=False)
     p.risk.to_parquet(folder / "risk.parquet")
-    text = json.dumps(p.diagnostics, indent=2, sort_keys=True)
-    (folder / "diagnostics.json").write_text(text + "\n", encoding="utf-8")
+    for name in TABLES:
+        table: pd.DataFrame = getattr(p, name)
+        if len(table.columns):
+            table.to_parquet(folder / f"{name}.parquet", index=False)
+    for name, facts in (
+        ("diagnostics.json", p.diagnostics),
+        ("comparison.json", {**p.compared, "told": list(p.told)}),
+    ):
+        text = json.dumps(facts, indent=2, sort_keys=True)
+        (folder / name).write_text(text + "\n", encoding="utf-8")
 
 
 def read_prognosis(folder: Path) -> Prognosis:
@@ -69,6 +80,13 @@ def read_prognosis(folder: Path) -> Prognosis:
         posteriors = {
             str(name): plain_strings(node.to_dataset().load()) for name, node in tree.items()
         }
+    tables = {
+        name: pd.read_parquet(path)
+        for name in TABLES
+        if (path := folder / f"{name}.parquet").is_file()
+    }
+    compared = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
+    told = tuple(compared.pop("told"))
     return Prognosis(
         cif=incidence.drop_vars("mean"),
         metrics=pd.read_parquet(folder / "metrics.parquet"),
@@ -76,4 +94,7 @@ def read_prognosis(folder: Path) -> Prognosis:
         diagnostics=json.loads((folder / "diagnostics.json").read_text(encoding="utf-8")),
         risk=pd.read_parquet(folder / "risk.parquet"),
         mean=incidence["mean"].astype(np.float64),
+        compared=compared,
+        told=told,
+        **tables,
     )

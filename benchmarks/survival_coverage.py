@@ -145,7 +145,7 @@ def study(args: argparse.Namespace) -> list[dict[str, Any]]:
         for line in args.out.read_text(encoding="utf-8").splitlines():
             found = json.loads(line)
             kept[found["seed"]] = found
-    wanted = range(FIRST_SEED, FIRST_SEED + args.cohorts)
+    wanted = range(args.first_seed, args.first_seed + args.cohorts)
     with args.out.open("a", encoding="utf-8") as file:
         for seed in wanted:
             if seed not in kept:
@@ -159,6 +159,7 @@ def main() -> None:
     """Run the study and print its tables and a line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--cohorts", type=int, default=200)
+    parser.add_argument("--first_seed", type=int, default=FIRST_SEED)
     parser.add_argument("--people", type=int, default=300)
     parser.add_argument("--event_share", type=float, default=0.22)
     parser.add_argument("--intervals", type=int, default=6)

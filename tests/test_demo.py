@@ -40,7 +40,7 @@ def test_metrics_have_the_shape_that_is_promised(metrics: dict[str, Any]) -> Non
         assert all(is_figure(item) for item in metrics["probe_r2"][arm].values())
     assert is_figure(metrics["phenotypes"]["ari"])
     assert is_figure(metrics["phenotypes"]["ari_ceiling"])
-    models = {"clinical", "kl", "embedding", "clinical_embedding", "truth"}
+    models = {"clinical", "kl", "embedding", "clinical_kl", "clinical_kl_embedding", "truth"}
     assert set(metrics["prognosis"]["c_index"]) >= models
     assert metrics["prognosis"]["n_events"] > 0
     for cost in metrics["stages"].values():

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from spinmark import designs, ladder
+from spinmark import designs, ladder, people
+from spinmark.commands.prognose import MODELS
 from spinmark.errors import InputError
 from spinmark_biomarkers.embeddings import open_embeddings
 from spinmark_biomarkers.phenotypes.store import read_phenotypes
@@ -223,6 +224,87 @@ def test_a_model_with_the_grade_twice_is_refused() -> None:
     with pytest.raises(InputError, match="has the grade twice"):
         designs.check_models([["clinical", "kl", "structure"]])
     designs.check_models([["clinical", "kl"], ["clinical", "structure", "phenotype", "embedding"]])
+
+
+@pytest.mark.parametrize(
+    ("models", "chain"),
+    [
+        ([["clinical"]], ["clinical"]),
+        ([["kl"], ["clinical"], ["clinical", "kl"]], ["kl", "clinical_kl"]),
+        ([["clinical", "embedding"], ["clinical"]], ["clinical", "clinical_embedding"]),
+        # The grade alone is a part of structure.
+        ([["clinical"], ["clinical", "kl"], ["clinical", "structure"]],
+         ["clinical", "clinical_kl", "clinical_structure"]),
+        # A longer chain wins over one that comes first.
+        ([["kl"], ["kl", "clinical", "embedding"], ["clinical"], ["clinical", "phenotype"],
+          ["clinical", "phenotype", "embedding"]],
+         ["clinical", "clinical_phenotype", "clinical_phenotype_embedding"]),
+        ([["kl"], ["embedding"]], ["kl"]),
+    ],
+)  # fmt: skip
+def test_the_ladder_is_the_longest_chain_of_nested_models(
+    models: list[list[str]], chain: list[str]
+) -> None:
+    found = designs.nested(models)
+    assert ["_".join(model) for model in found] == chain
+    assert designs.nested(found) == found
+
+
+def test_the_default_ladder_climbs_from_the_clinic_to_the_embedding() -> None:
+    found = designs.nested([list(model) for model in MODELS])
+    assert ["_".join(model) for model in found] == [
+        "clinical",
+        "clinical_kl",
+        "clinical_structure",
+        "clinical_structure_phenotype",
+        "clinical_structure_phenotype_embedding",
+    ]
+
+
+def test_people_are_in_groups_by_words_and_by_what_was_known_at_the_scan() -> None:
+    subjects = pd.DataFrame(
+        {"subject_id": PEOPLE, "SEX": [1.0, 2.0, 2.0, np.nan], "RACE": np.nan, "SITE": list("ABAB")}
+    )
+    visits = pd.DataFrame(
+        [(s, visit, days, bmi)
+         for s, first, second in zip(PEOPLE, (24, 31, np.nan, 26), (36, np.nan, 33, 27), strict=True)
+         for visit, days, bmi in (("V00", 0, first), ("V01", 365, second), ("V03", 1095, 40))],
+        columns=["subject_id", "visit", "days", "BMI"],
+    )  # fmt: skip
+    plain = Tables()
+    dictionary = plain.table("dictionary")
+    dictionary["codes"] = None
+    sex = dictionary.iloc[[0]].assign(variable="SEX", codes='{"1": "Male", "2": "Female"}')
+    cohort = Tables(
+        subjects=subjects, visits=visits, dictionary=pd.concat([dictionary, sex], ignore_index=True)
+    )
+    scans = pd.DataFrame(
+        {
+            "subject_id": ["1000003", "1000001", "1000002", "1000004", "1000001"],
+            "visit": ["V00", "V01", "V01", "V00", "V00"],
+            "joint_id": ["1000003:R", "1000001:R", "1000002:L", "1000004:R", "1000001:L"],
+        }
+    )
+    found = people.people(cohort, scans)
+    assert list(found.index) == list(scans["joint_id"])
+    # Nothing is known of race, so it is no group.
+    assert list(found) == ["sex", "site", "body mass index"]
+    assert found["sex"].tolist()[:3] == ["Female", "Male", "Female"]
+    assert pd.isna(found.loc["1000004:R", "sex"])
+    assert found["site"].tolist() == ["A", "A", "B", "B", "A"]
+    # The latest that was known by the scan: never a later one, and an earlier one where it was not measured.
+    assert found["body mass index"].to_dict() == {
+        "1000003:R": "unknown",
+        "1000001:R": "35 and above",
+        "1000002:L": "30 to 35",
+        "1000004:R": "25 to 30",
+        "1000001:L": "below 25",
+    }
+
+
+def test_a_cohort_without_groups_has_none() -> None:
+    scans = designs.baseline_scans(vectors()).reset_index()
+    assert people.people(Tables(), scans).shape == (8, 0)
 
 
 @pytest.mark.multiproc

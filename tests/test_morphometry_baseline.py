@@ -16,6 +16,7 @@ from spinmark.commands.prognose import MODELS
 from spinmark.errors import InputError
 from spinmark.report.sections import STRUCTURAL
 from spinmark_biomarkers.embeddings import open_embeddings
+from spinmark_biomarkers.phenotypes.store import read_phenotypes
 from spinmark_data.cohort.amend import amend
 from spinmark_data.cohort.reader import Cohort
 from spinmark_data.features import DEFAULT_ROLES
@@ -114,8 +115,9 @@ def test_a_design_holds_the_measures_of_each_joints_first_scan(demo: Path, measu
 
 def test_the_other_models_are_as_they_were_without_measures(demo: Path, measured: Path) -> None:
     vectors = open_embeddings(demo / "embeddings" / "distilled")
-    before = designs.designs(Cohort.open(demo / "cohort"), vectors, MODELS)
-    after = designs.designs(Cohort.open(measured), vectors, [*MODELS, MODEL])
+    labels = read_phenotypes(demo / "phenotypes").to_dataset()
+    before = designs.designs(Cohort.open(demo / "cohort"), vectors, MODELS, phenotypes=labels)
+    after = designs.designs(Cohort.open(measured), vectors, [*MODELS, MODEL], phenotypes=labels)
     names = set(Cohort.open(measured).table(ARM).columns[3:])
     for name, frame in before.items():
         pd.testing.assert_frame_equal(after[name], frame)
@@ -323,9 +325,10 @@ def test_a_prognosis_of_what_the_truth_does_not_hold_is_refused(
     assert not (tmp_path / "e").exists()
 
 
-def test_without_new_options_stages_are_the_earlier_artefacts(demo: Path) -> None:
+def test_an_option_without_effect_is_not_among_the_settings(demo: Path) -> None:
     config = artefacts.read(demo / "prognosis", "prognosis")["config"]
-    assert not {"models", "morphometry_components", "morphometry_prefix"} & set(config)
+    assert not {"definition", "crossfit"} & set(config)
+    assert config["models"] == [list(model) for model in MODELS]
     assert "definition" not in artefacts.read(demo / "evaluation", "evaluation")["config"]
 
 

@@ -127,6 +127,10 @@ def main(argv: list[str]) -> int:
     args = cli.parse("prognose", Prognose, argv)
     check_models(args.models)
     args.sampler.seed = args.seed
+    from spinmark_biomarkers.survival.settings import check_settings
+
+    # Before outcomes are read, which is noted for good.
+    check_settings(args)
     inputs: dict[str, Path | str] = {}
     for kind in ("cohort", "embeddings", "phenotypes"):
         inputs[kind] = getattr(args, kind)

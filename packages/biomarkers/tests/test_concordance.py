@@ -232,6 +232,9 @@ def test_two_hundred_bootstraps_of_nine_thousand_rows_take_about_a_second():
 
 
 def test_a_missing_risk_is_refused():
+    for cause in ([2, 1, 0], [1.0, np.nan, 0.0]):
+        with pytest.raises(InputError, match=r"event: (2|nan) in row [01]; .*cause == 1"):
+            harrell_c([1.0, 2.0, 3.0], cause, [1.0, 2.0, 3.0])
     with pytest.raises(InputError, match="finite"):
         harrell_c([1, 2], [True, False], [np.nan, 0])
     with pytest.raises(InputError, match=r"start: 3 is not before the time 2 in row 1"):

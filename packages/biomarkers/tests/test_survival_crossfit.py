@@ -127,9 +127,25 @@ def test_each_joint_is_predicted_by_models_that_did_without_it(study, tmp_path) 
     assert set(back.diagnostics) == {"clinical_fold_0", "clinical_fold_1"} == set(back.posteriors)
 
 
+@pytest.mark.slow
+def test_each_fold_has_the_designs_that_were_made_without_it(study) -> None:
+    outcomes, x, folds = study
+    # An encoder of another fold has other axes: the sign of its covariate is turned.
+    of_fold = {0: {"clinical": x}, 1: {"clinical": -2 * x}}
+    p = prognose_folds(outcomes, of_fold, folds, CONFIG)
+    for fold, designs in of_fold.items():
+        sets = pd.Series(np.where(folds == fold, "test", "train"), index=folds.index)
+        alone = prognose(outcomes, designs, sets, CONFIG)
+        own = [f"{name}:R" for name in sorted(folds.index[folds == fold])]
+        np.testing.assert_array_equal(p.risk.loc[own], alone.risk.loc[own])
+        np.testing.assert_array_equal(p.mean.sel(joint=own), alone.mean.sel(joint=own))
+
+
 def test_bad_folds_are_named(study) -> None:
     outcomes, x, folds = study
     with pytest.raises(InputError, match="folds: subject s000 twice"):
         prognose_folds(outcomes, {"clinical": x}, pd.concat([folds, folds.iloc[:1]]), CONFIG)
     with pytest.raises(InputError, match="folds: 1; accepted are 2 and more"):
         prognose_folds(outcomes, {"clinical": x}, folds * 0, CONFIG)
+    with pytest.raises(InputError, match="designs: none for fold 0; accepted is one set"):
+        prognose_folds(outcomes, {1: {"clinical": x}}, folds, CONFIG)

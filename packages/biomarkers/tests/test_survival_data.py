@@ -57,6 +57,25 @@ def test_a_subject_in_fit_and_test_is_refused():
         SurvivalData.from_outcomes(table(), X, ["a", "b"], test_subjects=["b"])
 
 
+@pytest.mark.parametrize("named", ["subject_ids", "test_subjects"])
+def test_joints_in_place_of_subjects_are_refused(named):
+    # They would match nobody, so that a test for held-out people would find none.
+    for given in (["a:R", "b:L"], ["z:R"]):
+        with pytest.raises(InputError, match=rf"{named}: {given[0]}.*as joints; accepted are subj"):
+            SurvivalData.from_outcomes(table(), X, **{named: given})
+    with pytest.raises(InputError, match=f"{named}: the text 'a'"):
+        SurvivalData.from_outcomes(table(), X, **{named: "a"})
+    # People of whom there is no outcome may be held out.
+    assert len(SurvivalData.from_outcomes(table(), X, test_subjects=["z"]).ids) == 4
+
+
+def test_a_subject_whose_own_name_looks_like_a_joint_is_taken():
+    frame = table().assign(subject_id=["a:R"] * 2 + ["b:R"] * 2)
+    frame["joint_id"] = ["a:R:R", "a:R:L", "b:R:R", "b:R:L"]
+    data = SurvivalData.from_outcomes(frame, X.set_axis(frame["joint_id"]), ["a:R"])
+    assert data.subjects.tolist() == ["a:R"]
+
+
 def test_a_missing_covariate_is_refused():
     x = X.copy()
     x.loc["b:R", "AGE"] = np.nan
@@ -134,6 +153,13 @@ def test_truth_values_and_intervals_are_taken():
     )
     assert data.cause.tolist() == [1, 0, 1]
     assert data.interval.tolist() == [True, False, True]
+    # A cell that was left empty is the same as infinity, for a censored row alone.
+    frame["high"] = [3.0, np.nan, 2.0]
+    options = {"unit": "years", "lower": "low", "upper": "high", "cause": "event"}
+    assert np.isinf(SurvivalData.from_frame(frame, ["AGE"], **options).upper[1])
+    frame["high"] = [np.nan, np.nan, 2.0]
+    with pytest.raises(InputError, match="a time of a is missing"):
+        SurvivalData.from_frame(frame, ["AGE"], **options)
     assert data.most_intervals == 1
     assert not data.delayed
 
@@ -141,6 +167,10 @@ def test_truth_values_and_intervals_are_taken():
 @pytest.mark.parametrize(
     ("changes", "kwargs", "words"),
     [
+        ({"until": (0, 400.0)}, {}, r"400 years for 11:R; accepted is up to 150 years"),
+        ({"side": (0, None)}, {}, r"'side' is missing in row 0"),
+        ({"what": (0, None)}, {}, r"cause missing of 11:R"),
+        ({}, {"lower": "since"}, r"name either `time`, or both"),
         ({}, {"unit": "weeks"}, r"unit: 'weeks'; accepted are years, days"),
         ({}, {"time": None}, "either `time`, or both"),
         ({}, {"start": "begin"}, r"no column 'begin'; it has person, side"),
@@ -153,7 +183,7 @@ def test_truth_values_and_intervals_are_taken():
         ({"what": (2, "moved")}, {}, r"cause 'moved' of 12:R; accepted are event, death, censored"),
         ({"what": (2, 7)}, {}, r"cause 7 of 12:R"),
         ({"load": (2, -2.0)}, {}, r"weight -2 of 12:R; accepted is a positive number"),
-        ({"person": (2, None)}, {}, r"'person' is missing in 1 rows"),
+        ({"person": (2, None)}, {}, r"'person' is missing in row 2"),
         ({}, {"joint": None}, r"rows of 11, 13 go on after an event or a death"),
         ({}, {"joint": None, "start": None}, r"11, 13 in more than one row"),
     ],

@@ -2,6 +2,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from scipy import stats
 
 from spinmark_biomarkers.errors import InputError
-from spinmark_biomarkers.survival import engines
+from spinmark_biomarkers.survival import _compat, engines
 from spinmark_biomarkers.survival.config import SamplerConfig
 from spinmark_biomarkers.survival.models import PiecewiseExponential
 from spinmark_biomarkers.survival.priors import Normal
@@ -66,6 +67,16 @@ def test_only_the_form_decides_what_is_compiled():
         PiecewiseExponential(always=always, frailty="none"), pairs(10, 3, late=True)
     )
     assert full == spec_of(PiecewiseExponential(always=always), pairs(12, 3, interval=True))
+
+
+def test_a_first_fit_says_nothing_of_the_linear_algebra():
+    def compiles():
+        warnings.warn("PyTensor could not link to a BLAS installation. Slow.", stacklevel=1)
+        warnings.warn("something else", stacklevel=1)
+
+    with pytest.warns(UserWarning, match="something else") as seen, _compat.without_blas_warning():
+        compiles()
+    assert len(seen) == 1
 
 
 @pytest.mark.slow

@@ -251,3 +251,9 @@ def test_bad_input():
         evaluate_predictions(time, cause, p, GRID, x, ids, horizons=[4], weight=0 * x - 1)
     with pytest.raises(InputError, match="grid"):
         evaluate_predictions(time, cause, p, GRID[::-1], x, ids, horizons=[4])
+    with pytest.raises(InputError, match=r"horizons: 0 years; accepted are years above 0"):
+        evaluate_predictions(time, cause, p, GRID, x, ids, horizons=[0, 4])
+    with pytest.raises(InputError, match=rf"subject_ids: 7 for {len(time)} rows"):
+        evaluate_predictions(time, cause, p, GRID, x, ids[:7], horizons=[4])
+    with pytest.raises(InputError, match=r"model: the incidence falls with time in row 0, 1"):
+        evaluate_predictions(time, cause, p[:, ::-1], GRID, x, ids, horizons=[4])

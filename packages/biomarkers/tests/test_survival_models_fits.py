@@ -1,16 +1,20 @@
 """Fits of real and made-up data, against maximum likelihood and known truth; and what needs no sampling."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from sklearn.base import clone
 
 from spinmark_biomarkers.errors import InputError
+from spinmark_biomarkers.survival import engines
 from spinmark_biomarkers.survival.config import SamplerConfig
 from spinmark_biomarkers.survival.data import SurvivalData
 from spinmark_biomarkers.survival.likelihoods import LIKELIHOODS
 from spinmark_biomarkers.survival.models import MODELS, Cox, PiecewiseExponential, Weibull
-from spinmark_biomarkers.survival.models.estimator import (
+from spinmark_biomarkers.survival.models.rough import (
     crude_rate,
     rough_estimate,
     typical_event_time,
@@ -85,12 +89,52 @@ def test_the_frailty_is_decided_by_the_data(caplog):
         Weibull(frailty="lognormal").at_prior(pairs(9, 2, late=True))
 
 
+def test_separation_is_said_and_kept(caplog, monkeypatch):
+    # What is drawn has no say here.
+    def drawn(spec, arrays, _):
+        posterior = engines.prior_draws(spec, arrays, draws=8, seed=0)
+        false = xr.DataArray(np.zeros((1, 8), dtype=bool), dims=("chain", "draw"))
+        steps = {"diverging": false, "at_max_depth": false, "energy": false.astype(float)}
+        return posterior, xr.Dataset(steps)
+
+    monkeypatch.setattr(engines, "sample", drawn)
+    group = np.where(DATA.event, 1.0, np.arange(40) % 2)
+    parted = DATA.with_covariates(np.column_stack([DATA.covariates, group]), (*DATA.names, "SURG"))
+    model = PiecewiseExponential(frailty="none").fit(parted)
+    assert model.separation_.covariates == ("SURG",)
+    said = [r.getMessage() for r in caplog.records if "separation" in r.getMessage()]
+    assert len(said) == 1
+    assert "every event has 'SURG' at 1" in said[0]
+    assert "that of the prior" in said[0]
+    caplog.clear()
+    assert PiecewiseExponential(frailty="none").fit(DATA).separation_ is None
+    assert "separation" not in caplog.text
+    assert "standard deviation" not in caplog.text
+    years = DATA.with_covariates(DATA.covariates * 9 + 61, ("AGE", "x1", "x2"))
+    PiecewiseExponential(frailty="none").fit(years)
+    assert re.search(r"'\w+' has mean 6\d.* priors are for about 0 and 1", caplog.text)
+    holed = DATA.covariates.copy()
+    holed[4, 1] = np.nan
+    with pytest.raises(InputError, match=r"'x1' is not finite for 0002:R"):
+        PiecewiseExponential().fit(DATA.with_covariates(holed, DATA.names))
+
+
+def test_a_prior_of_a_block_that_is_not_there_is_named(caplog):
+    PiecewiseExponential(prior={"imaging": "r2d2"}).at_prior(DATA, draws=2)
+    assert "prior: no block 'imaging' here; there are covariates" in caplog.text
+
+
 def test_other_covariates_are_refused():
     model = PiecewiseExponential().at_prior(DATA, draws=3)
     with pytest.raises(InputError, match="no column 'x2'"):
         model.hazard(pd.DataFrame({"x0": [0.0], "x1": [0.0]}))
     with pytest.raises(InputError, match=r"shape \(2, 2\); accepted is \(n, 3\)"):
         model.linear_predictor(np.zeros((2, 2)))
+    with pytest.raises(InputError, match=r"'x1' is not finite for row 2"):
+        model.linear_predictor(np.where(np.arange(12).reshape(4, 3) == 7, np.nan, 0.0))
+    holed = pd.DataFrame(np.full((1, 3), np.nan), columns=list(DATA.names), index=["z:R"])
+    with pytest.raises(InputError, match=r"'x0' is not finite for z:R"):
+        model.hazard(holed)
     with pytest.raises(InputError, match="accepted are x0, x1, x2"):
         model.subject_log_likelihood(DATA.with_covariates(np.zeros((40, 1)), ("z",)))
 

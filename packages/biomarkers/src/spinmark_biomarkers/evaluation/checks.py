@@ -43,6 +43,25 @@ def row_values(
     return x
 
 
+def event_values(values: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Who had the event; the cause 2 of a death, taken for true, would count as one.
+
+    Args:
+        values: 0 and 1 or truth values, shape (n,).
+
+    Raises:
+        InputError: Naming the rows with another value.
+    """
+    given = np.asarray(values)
+    bad = np.asarray(~np.isin(given, (0, 1)), dtype=np.bool_)
+    if bad.any():
+        raise InputError(
+            f"event: {given[bad][0]} in {first_rows(bad)}; accepted are 0 and 1 or truth values (of causes, "
+            "cause == 1)"
+        )
+    return np.asarray(given, dtype=np.bool_)
+
+
 def probabilities(values: npt.ArrayLike, n: int, width: int, name: str = "predicted") -> Floats:
     """Probabilities of shape (n, width); (n,) is taken as one column.
 

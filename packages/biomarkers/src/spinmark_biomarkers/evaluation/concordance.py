@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from spinmark_biomarkers.errors import InputError
 from spinmark_biomarkers.evaluation.bootstrap import Interval
-from spinmark_biomarkers.evaluation.checks import Floats
+from spinmark_biomarkers.evaluation.checks import Floats, event_values
 from spinmark_biomarkers.evaluation.pair_counts import PairCounts
 from spinmark_biomarkers.evaluation.risk_sets import Timeline, View
 from spinmark_biomarkers.evaluation.weighting import weighted_interval
@@ -82,7 +82,7 @@ def harrell_c(
 
     Args:
         time: Time to the event or to the end of follow-up, shape (n,).
-        event: Whether the event was seen, shape (n,).
+        event: Whether the event was seen, 0 or 1, shape (n,); of causes, `cause == 1`.
         risk: A higher value foretells an earlier event, shape (n,).
         weight: Sampling weight of each row; a pair weighs the product of its two.
         start: Years after which a row is at risk (delayed entry).
@@ -96,7 +96,7 @@ def harrell_c(
     """
     if np.size(time) == 0:
         return float("nan")
-    line, r = _rows(time, np.asarray(event, bool), risk, start)
+    line, r = _rows(time, event_values(event), risk, start)
     return float(PairCounts.of(line, r, _up_to(tau)).index(line.weights(weight))[0])
 
 
@@ -123,7 +123,7 @@ def uno_c(
     Returns:
         Between 0 and 1; NaN where no pair can be compared.
     """
-    line, r = _rows(time, np.asarray(event, bool), risk, start)
+    line, r = _rows(time, event_values(event), risk, start)
     return float(uno_index(PairCounts.of(line, r, _up_to(tau)), line.view(line.weights(weight)))[0])
 
 
@@ -184,11 +184,11 @@ def concordance_interval(
     Returns:
         The figure with its interval.
     """
-    line, r = _rows(time, np.asarray(event, bool), risk, start)
+    line, r = _rows(time, event_values(event), risk, start)
     pairs = PairCounts.of(line, r, _EVER)
     other = None
     if against is not None:
-        other = PairCounts.of(line, _rows(time, event, against, start)[1], _EVER)
+        other = PairCounts.of(line, _rows(time, event_values(event), against, start)[1], _EVER)
 
     def statistic(w: Floats) -> float:
         c = float(pairs.index(w)[0])

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from spinmark_biomarkers.errors import InputError
 from spinmark_biomarkers.evaluation.bootstrap import Progress
 from spinmark_biomarkers.evaluation.censoring import CensoringSurvival
 from spinmark_biomarkers.evaluation.checks import Floats, horizon_values, probabilities
@@ -48,6 +49,8 @@ def _prepare(
 ) -> tuple[Timeline, Floats, Floats, Floats, Floats | None]:
     line, g = Timeline.of(time, cause, start), horizon_values(grid)
     h = np.unique(horizon_values(horizons))
+    if h[0] == 0:
+        raise InputError("horizons: 0 years; accepted are years above 0")
     said = None
     if reference is not None:
         said = probabilities(np.atleast_2d(np.asarray(reference)), 1, len(g), "reference")[0]

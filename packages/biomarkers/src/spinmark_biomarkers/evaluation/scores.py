@@ -11,7 +11,7 @@ from spinmark_biomarkers.evaluation.auc import DynamicAuc
 from spinmark_biomarkers.evaluation.brier import Brier
 from spinmark_biomarkers.evaluation.calibration import FIGURES, Calibration
 from spinmark_biomarkers.evaluation.censoring import CensoringSurvival
-from spinmark_biomarkers.evaluation.checks import Floats, probabilities, row_values
+from spinmark_biomarkers.evaluation.checks import Floats, first_rows, probabilities, row_values
 from spinmark_biomarkers.evaluation.concordance import competing_index, uno_index
 from spinmark_biomarkers.evaluation.decision import NetBenefit
 from spinmark_biomarkers.evaluation.pair_counts import PairCounts
@@ -28,6 +28,8 @@ NO_DIRECTION = (
     "calibration_slope",
     "time_lost_high_less_low",
 )
+# An incidence from an integration may fall by its error.
+FALL = 1e-6
 GROUPS = ("concordance", "auc", "brier", "calibration", "net_benefit", "time_lost")
 
 
@@ -111,6 +113,12 @@ class Scores:
         every = probabilities(prediction.predicted, timeline.n, len(grid), prediction.model)
         risk = row_values(prediction.risk, timeline.n, f"risk of {prediction.model}")
         at = at_horizons(every, grid, horizons)
+        falls = np.asarray((np.diff(every, axis=1) < -FALL).any(axis=1), dtype=np.bool_)
+        if falls.any():
+            raise InputError(
+                f"{prediction.model}: the incidence falls with time in {first_rows(falls)}; accepted is one "
+                "that rises, or stays, over the grid"
+            )
         said = None if reference is None else at_horizons(reference[None], grid, horizons)[0]
         specific = Timeline.of(
             timeline.time, timeline.cause == 1, timeline.start if timeline.delayed else None

@@ -89,6 +89,10 @@ def weighted_bootstrap(
     """
     _check(draws, 0.5)
     n = _codes(subject_ids).size
+    if weight is not None and np.ndim(weight) == 1 and len(np.asarray(weight)) != n:
+        raise InputError(
+            f"subject_ids: {n} for {len(np.asarray(weight))} rows; accepted is the subject of each row"
+        )
     own = np.ones(n) if weight is None else row_values(weight, n, "weight", low=0.0)
     if not own.any():
         raise InputError("weight: all 0; accepted is at least one row that counts")

@@ -92,7 +92,17 @@ def quiet_engine(engine: str) -> Iterator[None]:
             # Chains run one after another where JAX sees one device, which changes no draw.
             warnings.filterwarnings("ignore", message="There are not enough devices")
         warnings.filterwarnings("ignore", category=FutureWarning, module="arviz")
-        # A slower product of matrices is no fault of the model's.
+        with without_blas_warning():
+            yield
+
+
+@contextlib.contextmanager
+def without_blas_warning() -> Iterator[None]:
+    """Leave out that PyTensor found no BLAS to link to, which it says when it first compiles a model.
+
+    A slower product of matrices is no fault of the model's, and numba links to one of its own.
+    """
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="PyTensor could not link to a BLAS")
         yield
 

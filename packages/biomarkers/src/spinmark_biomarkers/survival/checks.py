@@ -114,8 +114,9 @@ def cause_codes(ids: Any, cause: pd.Series) -> npt.NDArray[np.int64]:
     unknown: Bools = np.logical_not(known)
     if not known.all():
         value = cause[~known].iloc[0]
+        said = "missing" if pd.isna(value) else repr(value)
         raise InputError(
-            f"outcomes: cause {value!r} of {named(ids, unknown)}; accepted are {', '.join(CAUSES)} or "
+            f"outcomes: cause {said} of {named(ids, unknown)}; accepted are {', '.join(CAUSES)} or "
             "1, 2, 0"
         )
     return np.asarray([int(v) for v in values], dtype=np.int64)

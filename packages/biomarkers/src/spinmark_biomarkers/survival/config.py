@@ -52,7 +52,7 @@ class PrognoseConfig:
         death_covariates: Columns that the model of death uses; those absent are left out.
         reference: The model that others are compared with; the first one where it is absent.
         thresholds: Risks at which one would act, for the net benefit.
-        min_events: A group of people with fewer events gets no figure.
+        min_events: A group of people with fewer events gets no figure, and no model is called better or worse.
         min_at_risk: A horizon that fewer joints reach is labelled an extrapolation.
         allow_extrapolation: False refuses such a horizon.
         case_control: The joints were sampled by outcome; without weights no absolute risk is given.

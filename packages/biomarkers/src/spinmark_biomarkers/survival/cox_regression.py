@@ -16,6 +16,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from spinmark_biomarkers.errors import InputError
+from spinmark_biomarkers.evaluation.checks import event_values
 from spinmark_biomarkers.survival.data import Floats, Ints, SurvivalData
 
 Ties = Literal["efron", "breslow"]
@@ -276,7 +277,7 @@ def fit_cox_arrays(
     """
     if ties not in ("efron", "breslow"):
         raise InputError(f"ties: {ties!r}; accepted are 'efron' and 'breslow'")
-    seen = np.asarray(event, dtype=bool)
+    seen = event_values(event)
     n, p = x.shape
     if not seen.any():
         raise InputError(f"cox: no event among {n} rows; at least one is needed")

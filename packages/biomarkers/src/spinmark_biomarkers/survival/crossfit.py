@@ -26,7 +26,7 @@ def _of_fold(designs: Designs | Mapping[object, Designs], fold: object) -> Desig
     if all(isinstance(frame, pd.DataFrame) for frame in designs.values()):
         return dict(designs)  # type: ignore[arg-type]
     if fold not in designs:
-        raise InputError(f"designs: none for fold {fold!r}; accepted is one set of designs a fold")
+        raise InputError(f"designs: none for fold {fold}; accepted is one set of designs a fold")
     return dict(designs[fold])  # type: ignore[index]
 
 

@@ -147,7 +147,7 @@ class SurvivalData:
                 occurs in two people, joints are named subject:joint.
             time: Column of the time of the event, of death or of censoring.
             lower: Instead of `time`: column of the left end of the interval.
-            upper: Instead of `time`: column of the right end; infinite or any number for censored rows.
+            upper: Instead of `time`: column of the right end; infinite or empty for censored rows.
             cause: Column of `censored`, `event`, `death`, of 0, 1, 2, or of truth values.
             start: Column of the time since when the row is at risk; needed where a joint has several rows.
             weight: Column of sampling weights; the same for all by default.

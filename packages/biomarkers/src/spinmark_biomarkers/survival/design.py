@@ -99,7 +99,7 @@ def prepare_design(
     for name in (str(c) for c in raw.columns if c not in reduced):
         for column, values in _single(raw[name], fit_rows).items():
             columns[column] = values
-            blocks[column] = _block(name)
+            blocks[column] = block_of(name)
     for reduction, part in parts.items():
         if part:
             found = _components(raw[part], fit_rows, reduction)
@@ -108,8 +108,8 @@ def prepare_design(
     return Design(frame=pd.DataFrame(columns, index=raw.index.astype(str)), blocks=blocks)
 
 
-def _block(name: str) -> str:
-    """The block of a column that is not reduced."""
+def block_of(name: str) -> str:
+    """The block of a column that is not reduced, by how its name begins."""
     found = [block for prefix, block in BLOCK_PREFIXES.items() if name.startswith(prefix)]
     return found[0] if found else "clinical"
 

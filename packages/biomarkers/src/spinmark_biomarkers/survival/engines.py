@@ -107,7 +107,7 @@ def compiled(spec: Spec, form: Forms) -> Any:
     nutpie: Any = importlib.import_module("nutpie")
 
     model = build(spec, form)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _compat.without_blas_warning():
         # Numba says which functions it cannot keep on disk; those are then compiled again.
         warnings.filterwarnings("ignore", message="Cannot cache compiled function")
         try:
@@ -152,7 +152,7 @@ def _pymc(
         own["max_treedepth"] = config.max_depth
     else:
         own["nuts_sampler_kwargs"] = {"nuts_kwargs": {"max_tree_depth": config.max_depth}}
-    with model_with(spec, arrays), _compat.quiet_engine(engine):
+    with _compat.quiet_engine(engine), model_with(spec, arrays):
         return pm.sample(
             draws=config.draws,
             tune=config.tune,
@@ -208,8 +208,7 @@ def prior_draws(spec: Spec, arrays: dict[str, Any], *, draws: int, seed: int) ->
     """
     _compat.import_quietly()
     pm: Any = importlib.import_module("pymc")
-    model = model_with(spec, arrays)
-    with model:
+    with _compat.without_blas_warning(), model_with(spec, arrays) as model:
         found = pm.draw(
             [model[name] for name in spec.kept],
             draws=draws,

@@ -16,14 +16,22 @@ from sklearn.base import clone
 from spinmark_biomarkers.errors import InputError
 from spinmark_biomarkers.survival.config import PrognoseConfig, SamplerConfig
 from spinmark_biomarkers.survival.data import Floats, SurvivalData
-from spinmark_biomarkers.survival.design import Design, Reduction, prepare_design
+from spinmark_biomarkers.survival.design import Design, Reduction, block_of, prepare_design
 from spinmark_biomarkers.survival.hazards import Hazard
 from spinmark_biomarkers.survival.imputation import FoldImputer, impute_fold
 from spinmark_biomarkers.survival.models import MODELS, SurvivalModel
 from spinmark_biomarkers.survival.pooling import stack_posteriors
+from spinmark_biomarkers.survival.priors import (
+    Monotone,
+    Normal,
+    RegularisedHorseshoe,
+    ordinal_columns,
+)
 
 logger = logging.getLogger(__name__)
 
+# Kellgren-Lawrence has five, narrowing four.
+_MOST_GRADES = 7
 _WORDS = ("good", "doubtful", "bad")
 
 
@@ -66,6 +74,12 @@ def make_model(
     """
     present = tuple(dict.fromkeys(blocks.values()))
     of_block = {block: config.priors.get(block, config.prior) for block in present}
+    sparse = [block for block, name in of_block.items() if name == RegularisedHorseshoe.name]
+    columns = sum(block in sparse for block in blocks.values())
+    if sparse and columns <= RegularisedHorseshoe().relevant:
+        # Of so few columns none can be thought to be idle: of death's covariates, or of a grade alone.
+        logger.info("prior: %d columns are too few for a horseshoe; normal instead", columns)
+        of_block |= dict.fromkeys(sparse, Normal.name)
     # One name for all, so that a prior that divides its variation divides it among all blocks.
     prior: Any = (
         of_block if len(set(of_block.values())) > 1 else next(iter(of_block.values()), None)
@@ -107,7 +121,7 @@ def ready_designs(
     """
     blocks = reductions(config)
     if not config.imputations:
-        return [prepare_design(raw, fit_rows, reductions=blocks)]
+        return [prepare_design(_in_steps(raw, fit_rows, config), fit_rows, reductions=blocks)]
     if config.imputations < 2:
         raise InputError(f"imputations: {config.imputations}; accepted are 0, or 2 and more")
     prefixes = tuple(reduction.prefix for reduction in blocks)
@@ -118,9 +132,8 @@ def ready_designs(
         logger.warning("design: %s is missing in every fitting joint; left out", column)
     rest = raw.drop(columns=single)
     if not known or raw[known].notna().all(axis=None):
-        return [prepare_design(raw[known].join(rest), fit_rows, reductions=blocks)] * (
-            config.imputations
-        )
+        whole = _in_steps(raw[known].join(rest), fit_rows, config)
+        return [prepare_design(whole, fit_rows, reductions=blocks)] * config.imputations
     time = pd.Series(outcomes.time, index=outcomes.ids.astype(str)).reindex(raw.index)
     cause = pd.Series(outcomes.cause, index=outcomes.ids.astype(str)).reindex(raw.index)
     # A fitting joint without an outcome is fitted nowhere, and must not teach the imputation either.
@@ -134,7 +147,36 @@ def ready_designs(
         learns | np.isin(subjects, subjects[learns]),
         FoldImputer(imputations=config.imputations, seed=seed),
     )
-    return [prepare_design(f.join(rest), fit_rows, reductions=blocks) for f in frames]
+    return [
+        prepare_design(_in_steps(f.join(rest), fit_rows, config), fit_rows, reductions=blocks)
+        for f in frames
+    ]
+
+
+def _in_steps(raw: pd.DataFrame, fit_rows: np.ndarray, config: PrognoseConfig) -> pd.DataFrame:
+    """Code grades by their steps where the prior of their block wants them so."""
+    prefixes = tuple(reduction.prefix for reduction in reductions(config))
+    parts: list[pd.DataFrame | pd.Series] = []
+    for name in raw.columns:
+        column, text = raw[name], str(name)
+        wanted = config.priors.get(block_of(text), config.prior) == Monotone.name
+        if not wanted or text.startswith(prefixes) or not _is_grade(column, fit_rows):
+            parts.append(column)
+            continue
+        missing = column.isna()
+        # The same middle grade that would be taken for a plain column, and one indicator for all steps.
+        middle = np.quantile(column[fit_rows].dropna(), 0.5, method="nearest")
+        parts.append(ordinal_columns(column.fillna(middle)))
+        if missing[fit_rows].any():
+            parts.append(missing.astype(float).rename(f"{text}_missing"))
+    return pd.concat(parts, axis=1) if parts else raw
+
+
+def _is_grade(column: pd.Series, fit_rows: np.ndarray) -> bool:
+    """Whether a column holds a few whole numbers, and more than two."""
+    known = column.dropna().to_numpy(dtype=float)
+    found = np.unique(column[fit_rows].dropna().to_numpy(dtype=float))
+    return 2 < len(found) <= _MOST_GRADES and bool((known == np.round(known)).all())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +18,7 @@ from spinmark_biomarkers.survival.hazards import Hazard, PiecewiseHazard
 from spinmark_biomarkers.survival.nonparametric import aalen_johansen
 from spinmark_biomarkers.survival.prediction.follow_up import extrapolated
 from spinmark_biomarkers.survival.prediction.incidence import incidence_by_rows
+from spinmark_biomarkers.survival.settings import check_settings
 from spinmark_biomarkers.survival.validation.loo import LeaveOneOut, leave_one_subject_out
 
 logger = logging.getLogger(__name__)
@@ -41,7 +43,8 @@ class Prognosis:
         risk: Posterior mean log hazard ratio, a row a joint and a column a model.
         mean: Posterior mean incidence of the event, `mean(model, joint, time)`.
         increments: Tidy rows of what each model adds to another, see `validation.increments`.
-        compared: The `ladder` of models, its `reference` and the `level` of these rows.
+        compared: The `ladder` of models where there are increments, the `reference`, the `level` of intervals,
+            the `primary_years`, and the `main_years` of pictures and sentences.
         subgroups: Tidy rows of the fullest model by groups of people, see `validation.subgroups`.
         differences: How far those groups differ.
         elpd: Density of left-out subjects by model, see `validation.loo.compare_elpd`.
@@ -111,20 +114,6 @@ def _joints(designs: dict[str, pd.DataFrame]) -> pd.Index:
     return common.sort_values()
 
 
-def _check_horizons(years: Sequence[float]) -> None:
-    """Refuse horizons at which nothing can be predicted."""
-    found = np.asarray(years, dtype=float)
-    if not len(found):
-        raise InputError(
-            "horizons_years: none; accepted are increasing years above 0, such as 4, 8, 9"
-        )
-    bad = ~np.isfinite(found) | (found <= 0)
-    if bad.any() or (np.diff(found) <= 0).any():
-        raise InputError(
-            f"horizons_years: {', '.join(f'{y:g}' for y in found)}; accepted are increasing years above 0"
-        )
-
-
 def prognose(
     outcomes: pd.DataFrame,
     designs: dict[str, pd.DataFrame],
@@ -175,7 +164,7 @@ def predict_held_out(
     progress: Callable[[int, int], None] | None = None,
 ) -> HeldOut:
     """Fit every design and predict, without scores; see `prognose`."""
-    _check_horizons(config.horizons_years)
+    check_settings(config)
     sets = _subject_sets(sets)
     outcomes = _of_endpoint(outcomes, config.endpoint)
     joints = _joints(designs)
@@ -199,9 +188,10 @@ def predict_held_out(
             "case_control: the outcomes carry no sampling weights; without them no absolute risk"
         )
     times = np.unique([*np.arange(0, max(config.horizons_years), 1.0), *config.horizons_years])
-    beyond = extrapolated(
-        fit_data, times, min_at_risk=config.min_at_risk, allow=config.allow_extrapolation
-    )
+    # The years between horizons are drawn, and refused by none.
+    asked, least = np.asarray(config.horizons_years, dtype=float), config.min_at_risk
+    extrapolated(fit_data, asked, min_at_risk=least, allow=config.allow_extrapolation)
+    beyond = extrapolated(fit_data, times, min_at_risk=least, allow=True)
     raw = {
         name: frame.set_axis(frame.index.astype(str)).loc[joints] for name, frame in designs.items()
     }
@@ -222,21 +212,22 @@ def predict_held_out(
         always.append("delayed")
     names = [name for name in raw if name != "death"]
     fitted: dict[str, FittedDesign] = {}
-    for done, name in enumerate(["death", *names]):
-        if name != "death" or (fit_data.cause == 2).any():
-            fitted[name] = fit_design(
-                fit_data,
-                ready[name],
-                config,
-                frailty=config.frailty and name != "death",
-                width=width,
-                always=tuple(always),
-                deaths=name == "death",
-            )
-        else:
-            logger.warning("no death among the fitted subjects; death is taken not to compete")
-        if progress is not None:
-            progress(done + 1, len(names) + 1)
+    with _said_once():
+        for done, name in enumerate(["death", *names]):
+            if name != "death" or (fit_data.cause == 2).any():
+                fitted[name] = fit_design(
+                    fit_data,
+                    ready[name],
+                    config,
+                    frailty=config.frailty and name != "death",
+                    width=width,
+                    always=tuple(always),
+                    deaths=name == "death",
+                )
+            else:
+                logger.warning("no death among the fitted subjects; death is taken not to compete")
+            if progress is not None:
+                progress(done + 1, len(names) + 1)
     coords = {
         "model": np.array(names, dtype=object),
         "joint": joints.to_numpy(dtype=object),
@@ -290,6 +281,25 @@ def predict_held_out(
         left_out=_left_out(fitted, names, fit_data, config),
         hazards={m: _competing(fitted, m, LOST_DRAWS, ids)[0] for m in names} if ids else {},
     )
+
+
+@contextmanager
+def _said_once() -> Iterator[None]:
+    """Let a warning through once, that every model of the same covariate would repeat."""
+    said: set[str] = set()
+
+    def first(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        new = text not in said
+        said.add(text)
+        return new
+
+    of_models = logging.getLogger("spinmark_biomarkers.survival.models.estimator")
+    of_models.addFilter(first)
+    try:
+        yield
+    finally:
+        of_models.removeFilter(first)
 
 
 def _of_endpoint(outcomes: pd.DataFrame, endpoint: str) -> pd.DataFrame:

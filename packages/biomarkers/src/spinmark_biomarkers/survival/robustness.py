@@ -22,6 +22,7 @@ from spinmark_biomarkers.survival.sensitivity.e_value import hazard_ratio_e_valu
 from spinmark_biomarkers.survival.sensitivity.informative_censoring import delta_adjusted
 from spinmark_biomarkers.survival.sensitivity.ipcw import fit_censoring, ipcw_rows, lost
 from spinmark_biomarkers.survival.sensitivity.proportional_hazards import clustered_test, verdict
+from spinmark_biomarkers.survival.validation.wording import block_names
 
 logger = logging.getLogger(__name__)
 
@@ -55,18 +56,18 @@ def robustness(
         level: Coverage.
 
     Returns:
-        Rows of `COLUMNS`, and a line for each check that could not be done. `check` is `association`,
-        `within people`, `proportional hazards`, `loss by covariates`, `loss beyond covariates` or
-        `unmeasured confounding`; ratios stand as they are, not as logs.
+        Rows of `COLUMNS`, and a line for each check that could not be done, with the models and the reason.
+        `check` is `association`, `within people`, `proportional hazards`, `loss by covariates`,
+        `loss beyond covariates` or `unmeasured confounding`; ratios stand as they are, not as logs.
     """
     rows: list[dict[str, Any]] = []
-    cannot: list[str] = []
+    cannot: dict[tuple[str, str], list[str]] = {}
 
     def tried(what: str, make: Callable[[], dict[str, Any]], model: str) -> None:
         try:
             rows.append({"check": what, "model": model, **make()})
         except InputError as error:
-            cannot.append(f"{what}, {model}: {error}")
+            cannot.setdefault((what, str(error)), []).append(model)
 
     for model in (str(name) for name in risk.columns):
         values = risk[model].to_numpy(dtype=float)
@@ -78,7 +79,7 @@ def robustness(
             both = _both(data, values, base)
             fit = fit_cox_regression(both)
         except InputError as error:
-            cannot.append(f"association, {model}: {error}")
+            cannot.setdefault(("association", str(error)), []).append(model)
             continue
         rows.append({"check": "association", "model": model, **_association(fit, level)})
         tried("proportional hazards", partial(_proportional, fit), model)
@@ -88,9 +89,13 @@ def robustness(
                 "loss beyond covariates", partial(_lost, both, hazards[model], seed, level), model
             )
         tried("unmeasured confounding", partial(_unmeasured, both, fit, level), model)
-    if cannot:
-        logger.info("checks that could not be done: %d, such as %s", len(cannot), cannot[0])
-    return pd.DataFrame(rows, columns=list(COLUMNS)), cannot
+    lines = [
+        f"{what} of {', '.join(map(block_names, models))}: {reason}"
+        for (what, reason), models in cannot.items()
+    ]
+    if lines:
+        logger.info("checks that could not be done: %d, such as %s", len(lines), lines[0])
+    return pd.DataFrame(rows, columns=list(COLUMNS)), lines
 
 
 def _both(data: SurvivalData, values: Floats, base: Floats) -> SurvivalData:
@@ -165,7 +170,7 @@ def _weighted(data: SurvivalData, level: float) -> dict[str, Any]:
         "quantity": "hazard ratio, weighted",
         **found,
         "sentence": f"Weighted against loss that both risks foretell: {found['value']:.2f} "
-        f"({found['low']:.2f} to {found['high']:.2f}). {rows.verdict}",
+        f"({found['low']:.2f} to {found['high']:.2f}). Weights: {rows.verdict}.",
     }
 
 
@@ -179,10 +184,12 @@ def _lost(
     )
     zero = int(np.argmin(np.abs(found.deltas)))
     value, low, high = (float(v[zero, 1]) for v in (found.value, found.low, found.high))
+    # The study is of the log hazard ratio, and the table shows the ratio.
+    said = found.sentence(_BEYOND).replace("holds 0 already", "holds a ratio of 1 already")
     return {
         "quantity": f"hazard ratio, {gone} joints followed short of {last:.1f} years",
         **_ratio(value, np.array([low, high])),
-        "sentence": found.sentence(_BEYOND),
+        "sentence": said[:1].upper() + said[1:],
     }
 
 

@@ -14,9 +14,11 @@ from spinmark_biomarkers.survival.config import PrognoseConfig
 from spinmark_biomarkers.survival.data import DAYS_PER_YEAR, Floats, SurvivalData
 from spinmark_biomarkers.survival.prognosis import HeldOut, Prognosis
 from spinmark_biomarkers.survival.robustness import robustness
+from spinmark_biomarkers.survival.settings import main_years, primary_years
 from spinmark_biomarkers.survival.validation.increments import Increments
 from spinmark_biomarkers.survival.validation.loo import compare_elpd
 from spinmark_biomarkers.survival.validation.of_prognosis import increments_of, subgroups_of
+from spinmark_biomarkers.survival.validation.wording import verdict
 
 logger = logging.getLogger(__name__)
 
@@ -71,17 +73,21 @@ def scored(
     above = adding(names, reference, ladder)
     told: list[str] = []
     metrics = _metrics(held, config)
-    done = replace(found, metrics=metrics)
+    compared: dict[str, object] = {
+        "reference": reference,
+        "level": config.level,
+        "primary_years": primary_years(config),
+        "main_years": main_years(config),
+    }
+    done = replace(found, metrics=metrics, compared=compared)
     if held.left_out:
         done = replace(done, elpd=compare_elpd(held.left_out, reference))
     if len(names) > 1:
         gains = _tried(told, "increments", lambda: _increments(done, test, config, ladder))
         if gains is not None:
-            compared = {
-                "ladder": list(gains.ladder),
-                "reference": gains.reference,
-                "level": gains.level,
-            }
+            gains = replace(gains, table=_cautious(gains.table, config.min_events))
+            told.extend(_few(gains.table, config.min_events))
+            compared = compared | {"ladder": list(gains.ladder)}
             done = replace(done, increments=gains.table, compared=compared)
             told = [*_headline(gains, config, above), *told]
     if groups is not None and len(groups.columns):
@@ -89,7 +95,7 @@ def scored(
             told,
             "subgroups",
             lambda: subgroups_of(
-                done, test, groups, model=fullest(names), horizons=[_main(config)],
+                done, test, groups, model=fullest(names), horizons=[main_years(config)],
                 min_events=config.min_events, draws=config.bootstrap, seed=config.sampler.seed,
                 level=config.level,
             ),
@@ -109,18 +115,44 @@ def scored(
     return replace(done, checks=checks, told=(*told, *cannot))
 
 
-def _main(config: PrognoseConfig) -> float:
-    """The horizon of pictures and sentences: eight years where it is primary, else the last primary one."""
-    primary = config.primary_years or config.horizons_years
-    return 8.0 if 8.0 in primary else max(primary)
-
-
 def _headline(gains: Increments, config: PrognoseConfig, above: Sequence[str]) -> list[str]:
-    try:
-        return gains.headline(_main(config), models=above)
-    except InputError:
-        # A horizon that is not among those asked for.
+    # What a block alone adds to the reference is the plainest of these sentences, and comes first.
+    held = set(gains.reference.split("_"))
+    pure = [name for name in above if held < set(name.split("_"))]
+    return [
+        line
+        for models in (pure, [name for name in above if name not in pure])
+        for line in gains.headline(main_years(config), models=models)
+    ]
+
+
+def _cautious(table: pd.DataFrame, least: int) -> pd.DataFrame:
+    """Take back what sentences say of so few events, of which the bootstrap makes too short an interval."""
+    few = table["n_events"] < least
+    said = table["sentence"].astype(str)
+    for words in (verdict(1, 2), verdict(-2, -1), verdict(-1, 1)):
+        said = said.where(~few, said.str.replace(words, "too few events to say", regex=False))
+    return table.assign(sentence=said)
+
+
+def _few(table: pd.DataFrame, least: int) -> list[str]:
+    """A line of the horizons that fewer events fall within."""
+    at = (
+        table.dropna(subset=["horizon_days"])
+        .groupby("horizon_days", as_index=False)["n_events"]
+        .max()
+    )
+    years = [
+        f"{days / DAYS_PER_YEAR:g} ({int(count)})"
+        for days, count in at.to_numpy(dtype=float)
+        if count < least
+    ]
+    if not years:
         return []
+    return [
+        f"Fewer than {least} events by these years: {', '.join(years)}. Intervals there are too short, and no "
+        "model is called better or worse."
+    ]
 
 
 def _increments(
@@ -129,7 +161,7 @@ def _increments(
     names = [str(name) for name in done.risk.columns]
     return increments_of(
         done, test, ladder=ladder, also=names, reference=chosen_reference(names, config),
-        horizons=config.horizons_years, primary=config.primary_years, thresholds=config.thresholds,
+        horizons=config.horizons_years, primary=primary_years(config), thresholds=config.thresholds,
         draws=config.bootstrap, seed=config.sampler.seed, level=config.level,
     )  # fmt: skip
 

@@ -7,8 +7,8 @@ are level (Albert and Anderson, Biometrika 1984, for logistic regression; Bryson
 1981, for Cox). A Cox partial likelihood can also rise without end where each event has the highest value
 among those still at risk at its time alone; that is not looked for.
 
-A prior keeps the posterior proper, so a Bayesian fit goes on with a `SeparationWarning`: the size of that
-coefficient is then the prior's. A fit without a prior is refused.
+A prior keeps the posterior proper, so a Bayesian fit goes on, logs the line and keeps it in `separation_`:
+the size of that coefficient is then the prior's. A fit without a prior is refused (`check_separation`).
 """
 
 import warnings
@@ -43,6 +43,16 @@ class Separation:
     signs: tuple[int, ...]
     rows: Bools
     message: str
+
+    def said(self, *, penalised: bool) -> str:
+        """What it means for a fit, in one line.
+
+        Args:
+            penalised: Whether a prior or a penalty keeps the coefficients finite.
+        """
+        if penalised:
+            return f"{self.message}; its size in the posterior is that of the prior"
+        return f"{self.message}; accepted is data without it, or a fit with a prior"
 
 
 def find_separation(data: SurvivalData) -> Separation | None:
@@ -101,7 +111,9 @@ def _found(data: SurvivalData, signs: dict[int, int], below: Bools) -> Separatio
         value = data.covariates[data.event, k][0]
         where = f"{covariates[0]!r} at {value:g}, its {'highest' if sign > 0 else 'lowest'} value"
     else:
-        where = "the highest value of a combination of " + ", ".join(repr(c) for c in covariates)
+        more = f" and {len(covariates) - 3} more" if len(covariates) > 3 else ""
+        listed = ", ".join(repr(c) for c in covariates[:3])
+        where = f"the highest value of a combination of {listed}{more}"
     return Separation(
         covariates=covariates,
         signs=tuple(signs.values()),
@@ -127,10 +139,6 @@ def check_separation(data: SurvivalData, *, penalised: bool = True) -> None:
     if found is None:
         return
     if not penalised:
-        raise InputError(f"{found.message}; accepted is data without it, or a fit with a prior")
+        raise InputError(found.said(penalised=False))
     # Whoever calls the fit is to be pointed at.
-    warnings.warn(
-        f"{found.message}; its size in the posterior is that of the prior",
-        SeparationWarning,
-        stacklevel=3,
-    )
+    warnings.warn(found.said(penalised=True), SeparationWarning, stacklevel=3)

@@ -19,7 +19,9 @@ from spinmark_biomarkers.survival.checks import (
 )
 
 DAYS_PER_YEAR = 365.25
+LONGEST = 150.0
 UNITS = {"years": 1.0, "days": DAYS_PER_YEAR}
+_SIDES = (":R", ":L")
 _COLUMNS = ("joint_id", "subject_id", "entry", "lower", "upper", "cause")
 
 
@@ -43,16 +45,14 @@ def outcome_fields(
     frame = outcomes.copy()
     frame["joint_id"] = frame["joint_id"].astype(str)
     frame["subject_id"] = frame["subject_id"].astype(str)
+    people, joints = set(frame["subject_id"]), set(frame["joint_id"])
     if subject_ids is not None:
-        kept = {str(s) for s in subject_ids}
+        kept = _subjects(subject_ids, "subject_ids", people, joints)
         frame = frame[frame["subject_id"].isin(kept)]
     _check_persons(frame)
     if test_subjects is not None:
-        if isinstance(test_subjects, str):
-            raise InputError(
-                f"test_subjects: the text {test_subjects!r}; accepted is a list of subject_ids"
-            )
-        held_out = frame["subject_id"].isin({str(s) for s in test_subjects}).to_numpy(bool)
+        tested = _subjects(test_subjects, "test_subjects", people, joints)
+        held_out = frame["subject_id"].isin(tested).to_numpy(bool)
         if held_out.any():
             raise InputError(
                 f"split: subject {named(frame['subject_id'].drop_duplicates(), _first(frame, held_out))} "
@@ -99,6 +99,20 @@ def outcome_fields(
         "start": (entry - zero) / DAYS_PER_YEAR,
         **_ends((lower - zero) / DAYS_PER_YEAR, (upper - zero) / DAYS_PER_YEAR, cause),
     }
+
+
+def _subjects(values: Iterable[str], name: str, people: set[str], joints: set[str]) -> set[str]:
+    """Return subjects as text; ids of joints would match nobody, and a test for them would find nothing."""
+    if isinstance(values, str):
+        raise InputError(f"{name}: the text {values!r}; accepted is a list of subject_ids")
+    given = [str(v) for v in values]
+    bad = np.array([v not in people and (v in joints or v[-2:] in _SIDES) for v in given], bool)
+    if bad.any():
+        raise InputError(
+            f"{name}: {named(given, bad)} named as joints; accepted are subject_ids, such as "
+            f"{given[int(np.argmax(bad))].rsplit(':', 1)[0]}"
+        )
+    return set(given)
 
 
 def _check_persons(frame: pd.DataFrame) -> None:
@@ -169,19 +183,26 @@ def frame_fields(
     """Check a plain table; see `SurvivalData.from_frame`."""
     if unit not in UNITS:
         raise InputError(f"unit: {unit!r}; accepted are {', '.join(UNITS)}")
-    if (time is None) == (lower is None or upper is None):
+    if (time is None) == (lower is None or upper is None) or (time and (lower or upper)):
         raise InputError("time: name either `time`, or both `lower` and `upper`")
+    if isinstance(covariates, str):
+        raise InputError(f"covariates: the text {covariates!r}; accepted is a list of columns")
+    if len(set(covariates)) < len(covariates):
+        again = next(c for k, c in enumerate(covariates) if c in covariates[:k])
+        raise InputError(f"covariates: {again!r} twice; accepted is each column once")
     columns = [subject, joint, time, lower, upper, cause, start, weight, *covariates]
     for column in columns:
         if column is not None and column not in frame.columns:
             raise InputError(f"frame: no column {column!r}; it has {_listed(frame)}")
     if frame.empty:
         raise InputError("frame: no rows; accepted is at least one")
-    empty = frame[subject].isna().to_numpy(bool)
-    if empty.any():
-        raise InputError(
-            f"frame: {subject!r} is missing in {int(empty.sum())} rows; accepted is none"
-        )
+    for key in [subject] if joint is None else [subject, joint]:
+        empty = frame[key].isna().to_numpy(bool)
+        if empty.any():
+            raise InputError(
+                f"frame: {key!r} is missing in row {named(np.arange(len(frame)), empty)}; accepted is a "
+                "name in every row"
+            )
     people = frame[subject].astype(str).to_numpy(dtype=object)
     ids = people if joint is None else frame[joint].astype(str).to_numpy(dtype=object)
     if joint is not None:
@@ -197,16 +218,24 @@ def frame_fields(
         high = np.where(codes > 0, low, np.inf)
     else:
         low, high = _numbers(frame, str(lower), ids), _numbers(frame, str(upper), ids)
+        # An empty cell of a table is the right end of what was never seen to end.
+        high = np.where((codes == 0) & np.isnan(high), np.inf, high)
     order = np.lexsort((begin, ids.astype(str)))
     ids, people, codes = ids[order], people[order], codes[order]
     begin, low, high = begin[order], low[order], high[order]
     check_times(ids, np.zeros(len(ids)), begin, low, high, codes, unit)
+    # No life is as long, on any time scale; days taken for years would pass all other checks.
+    late = low / scale > LONGEST
+    if late.any():
+        raise InputError(
+            f"frame: {low[late][0]:g} {unit} for {named(ids, late)}; accepted is up to {LONGEST:g} years (is "
+            "the unit right?)"
+        )
     twice = np.append(False, ids[1:] == ids[:-1])
     if twice.any() and start is None:
-        column = "joint" if joint is None else "start"
+        needed = "`joint`, or `start` for" if joint is None else "`start` if these are"
         raise InputError(
-            f"frame: {named(ids, twice)} in more than one row; name the column `{column}` (or `start` for "
-            "(start, stop] rows)"
+            f"frame: {named(ids, twice)} in more than one row; name the column {needed} (start, stop] rows"
         )
     check_joint_rows(ids, begin, low, codes > 0)
     load = np.ones(len(ids)) if weight is None else _numbers(frame, weight, ids)[order]

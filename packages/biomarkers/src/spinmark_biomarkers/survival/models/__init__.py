@@ -3,7 +3,7 @@
 - `piecewise`: the default, a piecewise-constant baseline.
 - `parametric`: Weibull, log-normal, log-logistic.
 - `cox`: the partial likelihood.
-- `estimator`: what they have in common.
+- `estimator`: what they have in common; `rough`: figures of the data that guide priors and geometry.
 """
 
 from spinmark_biomarkers.survival.models.cox import Cox

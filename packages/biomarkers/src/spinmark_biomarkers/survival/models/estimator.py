@@ -12,15 +12,18 @@ from sklearn.base import BaseEstimator, clone
 
 from spinmark_biomarkers.errors import InputError
 from spinmark_biomarkers.survival import engines
+from spinmark_biomarkers.survival.checks import check_finite
 from spinmark_biomarkers.survival.config import SamplerConfig
 from spinmark_biomarkers.survival.data import Floats, SurvivalData
 from spinmark_biomarkers.survival.diagnostics import Diagnostics, diagnose
 from spinmark_biomarkers.survival.hazards import Hazard
 from spinmark_biomarkers.survival.likelihoods import LIKELIHOODS, Family
+from spinmark_biomarkers.survival.models.rough import rough_estimate, warn_of_scales
 from spinmark_biomarkers.survival.priors import Prior, priors_of_blocks
 from spinmark_biomarkers.survival.priors.base import CoefficientPrior, Columns
 from spinmark_biomarkers.survival.pymc_models.build import used_arrays
 from spinmark_biomarkers.survival.pymc_models.spec import BLOCKS, COLUMNS, Part, Spec, padded, tag
+from spinmark_biomarkers.survival.separation import Separation, find_separation
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +42,8 @@ class SurvivalModel(BaseEstimator, ABC):  # type: ignore[misc]
         names_: Names of the p covariates.
         blocks_: Names of the covariate blocks.
         frailty_: The frailty that was fitted: `none`, `gamma` or `lognormal`.
+        separation_: A direction of the covariates whose effect the data do not bound, so that its size is that
+            of the prior; None where there is none.
         posterior_: Draws, named in each subclass; `beta(chain, draw, covariate)` in all of them.
         diagnostics_: Whether the draws can be trusted.
         n_features_in_: The number of covariates p.
@@ -57,6 +62,7 @@ class SurvivalModel(BaseEstimator, ABC):  # type: ignore[misc]
     names_: tuple[str, ...]
     blocks_: tuple[str, ...]
     frailty_: str
+    separation_: Separation | None
     posterior_: xr.Dataset
     diagnostics_: Diagnostics
 
@@ -77,13 +83,18 @@ class SurvivalModel(BaseEstimator, ABC):  # type: ignore[misc]
             Itself.
 
         Raises:
-            InputError: For data or settings that cannot be used.
+            InputError: For data or settings that cannot be used, such as covariates that are not finite.
         """
+        check_finite(data.ids, data.covariates, data.names)
         if not data.event.any():
             raise InputError(
                 f"outcomes: no event among {len(data.ids)} rows; at least one is needed to fit"
             )
         spec, arrays = self._prepare(data, blocks)
+        warn_of_scales(data)
+        self.separation_ = find_separation(data)
+        if self.separation_ is not None:
+            logger.warning("%s", self.separation_.said(penalised=True))
         drawn, steps = engines.sample(spec, arrays, self.sampler or SamplerConfig())
         self.posterior_ = self._tidy(drawn)
         self._finish(data)
@@ -291,6 +302,12 @@ class SurvivalModel(BaseEstimator, ABC):  # type: ignore[misc]
     ) -> tuple[tuple[Part, ...], dict[str, Any], Any]:
         """Return the priors, their data, and the place of every covariate among the padded columns."""
         of_block = priors_of_blocks(self.prior, self.blocks_)
+        if isinstance(self.prior, Mapping):
+            # A model of fewer blocks may take the priors of more, but a name may also be misspelt.
+            for block in [name for name in self.prior if name not in of_block]:
+                logger.warning(
+                    "prior: no block %r here; there are %s", block, ", ".join(self.blocks_)
+                )
         priors: list[CoefficientPrior] = list(dict.fromkeys(of_block.values())) or list(
             priors_of_blocks(self.prior, (ONE_BLOCK,)).values()
         )
@@ -386,7 +403,9 @@ class SurvivalModel(BaseEstimator, ABC):  # type: ignore[misc]
 
     def _design(self, x: Floats | pd.DataFrame) -> Floats:
         """Return the covariates as an array in the order of the fit."""
+        rows: Any = None
         if isinstance(x, pd.DataFrame):
+            rows = x.index
             missing = [name for name in self.names_ if name not in x.columns]
             if missing:
                 raise InputError(
@@ -398,6 +417,8 @@ class SurvivalModel(BaseEstimator, ABC):  # type: ignore[misc]
             raise InputError(
                 f"covariates: shape {found.shape}; accepted is (n, {len(self.names_)})"
             )
+        named = [f"row {k}" for k in range(len(found))] if rows is None else rows
+        check_finite(named, found, self.names_)
         return found
 
     def _draws(self, name: str, most: int | None = None) -> Floats:
@@ -406,35 +427,3 @@ class SurvivalModel(BaseEstimator, ABC):  # type: ignore[misc]
         size = values.shape[0] * values.shape[1]
         at = np.linspace(0, size - 1, min(size, most or size)).round().astype(int)
         return np.asarray(values.reshape(size, *values.shape[2:])[at], dtype=np.float64)
-
-
-def rough_estimate(data: SurvivalData) -> tuple[Floats, Floats]:
-    """One Newton step from 0 towards the log hazard ratios of an exponential model.
-
-    It decides how coefficients are sampled and changes no posterior.
-
-    Args:
-        data: Rows to fit.
-
-    Returns:
-        Estimates and standard errors, each of shape (p,), with a little ridge so that they exist.
-    """
-    x = data.covariates - data.covariates.mean(axis=0)
-    expected = crude_rate(data) * np.maximum(data.time - data.start, 0.0)
-    score = x.T @ (data.event - expected)
-    information = (x.T * expected) @ x + 1e-3 * np.eye(x.shape[1])
-    inverse = np.linalg.inv(information)
-    return inverse @ score, np.sqrt(np.diag(inverse))
-
-
-def crude_rate(data: SurvivalData) -> float:
-    """Events a year over all rows, half an event where there is none."""
-    years = float((data.lower - data.start).sum())
-    return max(float(data.event.sum()), 0.5) / max(years, 1e-12)
-
-
-def typical_event_time(data: SurvivalData) -> float:
-    """Geometric mean of the event times, years."""
-    times = data.time[data.event]
-    times = times[times > 0]
-    return float(np.exp(np.log(times).mean())) if times.size else 1.0

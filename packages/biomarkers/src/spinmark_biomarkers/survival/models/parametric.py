@@ -11,11 +11,8 @@ from spinmark_biomarkers.survival.hazards import (
     LogNormalHazard,
     WeibullHazard,
 )
-from spinmark_biomarkers.survival.models.estimator import (
-    SurvivalModel,
-    crude_rate,
-    typical_event_time,
-)
+from spinmark_biomarkers.survival.models.estimator import SurvivalModel
+from spinmark_biomarkers.survival.models.rough import crude_rate, typical_event_time
 from spinmark_biomarkers.survival.priors import LevelAndShape, Prior
 
 

@@ -9,7 +9,8 @@ from spinmark_biomarkers.survival.config import SamplerConfig
 from spinmark_biomarkers.survival.data import Floats, SurvivalData
 from spinmark_biomarkers.survival.hazards import Hazard, PiecewiseHazard
 from spinmark_biomarkers.survival.likelihoods.piecewise import checked_breaks, interval_breaks
-from spinmark_biomarkers.survival.models.estimator import SurvivalModel, crude_rate
+from spinmark_biomarkers.survival.models.estimator import SurvivalModel
+from spinmark_biomarkers.survival.models.rough import crude_rate
 from spinmark_biomarkers.survival.priors import BASELINES, Prior
 from spinmark_biomarkers.survival.priors.baselines import PiecewiseBaseline
 

@@ -96,10 +96,15 @@ class CoefficientPrior(ABC):
         """
 
 
-def clear(columns: Columns) -> Floats:
-    """1 for columns whose effect the data show clearly, 0 for those that they do not, (p,)."""
+def clear(columns: Columns, past: float = CLEAR) -> Floats:
+    """1 for columns whose effect the data show clearly, 0 for those that they do not, (p,).
+
+    Args:
+        columns: The columns.
+        past: The squared ratio of estimate to error past which an effect is clear.
+    """
     z = columns.estimate**2 / columns.error**2
-    return np.asarray(1 / (1 + np.exp(np.clip((CLEAR - z) / 2, -50, 50))))
+    return np.asarray(1 / (1 + np.exp(np.clip((past - z) / 2, -50, 50))))
 
 
 def partly_centred(pm: Any, name: str, scale: Any, centred: Any, width: int) -> Any:

@@ -42,6 +42,24 @@ def test_from_a_csv_to_a_design(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+def test_models(tmp_path, monkeypatch):
+    """Compiling takes half a minute."""
+    monkeypatch.chdir(tmp_path)
+    names = run("survival-models.md")
+    assert (tmp_path / "prior.png").stat().st_size > 10_000
+    by_nuts = names["model"].posterior_["beta"].mean(("chain", "draw")).to_numpy()  # type: ignore[attr-defined]
+    approximate = names["fit"].posterior_["beta"].mean(("chain", "draw")).to_numpy()  # type: ignore[attr-defined]
+    # Other priors of the second block, so not the same to the digit.
+    assert abs(by_nuts - approximate).max() < 0.15
+
+
+def test_studies():
+    event = run("survival-studies.md")["event"]
+    assert event.shape[1] == 2  # type: ignore[attr-defined]
+    assert (event[:, 1] > event[:, 0]).all()  # type: ignore[index]
+
+
+@pytest.mark.slow
 def test_from_a_csv_to_a_calibrated_risk(tmp_path, monkeypatch):
     """Compiling and fitting six models takes two minutes."""
     monkeypatch.chdir(tmp_path)

@@ -124,6 +124,17 @@ def test_priors_of_coefficients_have_the_density_they_state(prior):
         assert value == pytest.approx(expected, rel=1e-9)
 
 
+def stretched(roughness):
+    """How much wider the sampled steps are than standard normal, for the roughness in log hazard."""
+    return np.sqrt(1 + (roughness / 0.15) ** 2)
+
+
+def random_walk(v, scale=0.5):
+    """Log density of a walk's variables; its steps in log hazard are normal with sd roughness x scale."""
+    wide = stretched(scale * v["roughness"])
+    return normal(v["baseline_level"]) + half(v["roughness"]) + normal(v["steps"], wide)
+
+
 def baseline_density(prior, arrays, v, breaks):
     s = arrays["baseline"]
     if isinstance(prior, Independent):
@@ -131,8 +142,9 @@ def baseline_density(prior, arrays, v, breaks):
     if isinstance(prior, RandomWalk):
         walk = np.append(0.0, np.cumsum(v["steps"]))
         walk = walk - walk.mean()
-        value = normal(v["baseline_level"]) + half(v["roughness"]) + normal(v["steps"])
-        return value, s[0] + s[1] * v["baseline_level"] + s[2] * v["roughness"] * walk
+        size = s[2] * v["roughness"]
+        log_hazard = s[0] + s[1] * v["baseline_level"] + size / stretched(size) * walk
+        return random_walk(v, s[2]), log_hazard
     value = normal(v["baseline_level"]) + normal(v["slope"]) + half(v["bend"]) + normal(v["bends"])
     k = prior.coefficients
     # The bent part is the curve without line whose second differences are the bends.
@@ -178,12 +190,12 @@ def test_every_family_adds_its_likelihood(name, kind):
     model = MODELS[name](prior=FIXED, frailty=frailty)
     arrays, at = built(model, data)
     value, v = at(1)
-    free = [
-        k
-        for k in v
-        if k in ("z", "variance_unit", "baseline_level", "shape_unit", "steps", "roughness")
-    ]
-    prior = sum(half(v[k]) if k in ("variance_unit", "roughness") else normal(v[k]) for k in free)
+    free = [k for k in v if k in ("z", "variance_unit", "shape_unit")]
+    prior = sum(half(v[k]) if k == "variance_unit" else normal(v[k]) for k in free)
+    if name == "piecewise":
+        prior += random_walk(v)
+    elif name != "cox":
+        prior += normal(v["baseline_level"])
     theta = None if name == "cox" else float(v["frailty_variance"]) + NO_FRAILTY
     assert value == pytest.approx(prior + likelihood(model, arrays, v, data, theta), rel=1e-8)
 
@@ -199,11 +211,11 @@ def test_parts_that_are_compiled_always_change_nothing_where_they_are_not_needed
     arrays = {}
     model = PiecewiseExponential(**options)
     model._prepare(DATA, None)
-    own = normal(v["z"]) + normal(v["baseline_level"]) + normal(v["steps"]) + half(v["roughness"])
+    own = normal(v["z"]) + random_walk(v)
     expected = own + half(v["variance_unit"]) + likelihood(model, arrays, v, DATA, None)
     assert value == pytest.approx(expected, rel=1e-6)
     value, v = plain(3)
-    own = normal(v["z"]) + normal(v["baseline_level"]) + normal(v["steps"]) + half(v["roughness"])
+    own = normal(v["z"]) + random_walk(v)
     assert value == pytest.approx(own + likelihood(model, arrays, v, DATA, None), rel=1e-9)
 
 
@@ -224,6 +236,6 @@ def test_a_latent_lognormal_frailty_multiplies_every_hazard_of_a_person():
         WIDE.interval, np.exp(-cumulative(np.where(WIDE.interval, WIDE.upper, 1.0))), 0.0
     )
     assert WIDE.interval[WIDE.event].all()
-    own = normal(v["z"]) + normal(v["baseline_level"]) + normal(v["steps"]) + half(v["roughness"])
+    own = normal(v["z"]) + random_walk(v)
     own += half(v["spread_unit"]) + normal(v["log_frailty"])
     assert value == pytest.approx(own + np.log(survived - later).sum(), rel=1e-8)

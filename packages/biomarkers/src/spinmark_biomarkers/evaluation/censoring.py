@@ -17,11 +17,7 @@ import numpy.typing as npt
 
 from spinmark_biomarkers.errors import InputError
 from spinmark_biomarkers.evaluation.checks import Floats, Ints
-from spinmark_biomarkers.evaluation.checks import horizon_values as horizon_values
-from spinmark_biomarkers.evaluation.checks import probabilities as probabilities
-from spinmark_biomarkers.evaluation.checks import row_values as row_values
-from spinmark_biomarkers.evaluation.risk_sets import Timeline as Timeline
-from spinmark_biomarkers.evaluation.risk_sets import View as View
+from spinmark_biomarkers.evaluation.risk_sets import Timeline, View
 
 
 @dataclass(frozen=True)

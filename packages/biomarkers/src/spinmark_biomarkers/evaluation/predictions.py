@@ -31,7 +31,6 @@ from spinmark_biomarkers.evaluation.scores import NO_DIRECTION as NO_DIRECTION
 from spinmark_biomarkers.evaluation.scores import Label
 from spinmark_biomarkers.evaluation.scores import Prediction as Prediction
 from spinmark_biomarkers.evaluation.scores import Scores as Scores
-from spinmark_biomarkers.evaluation.scores import at_horizons as at_horizons
 from spinmark_biomarkers.evaluation.weighting import Draws, weighted_bootstrap
 
 METRICS = ("metric", "model", "horizon_days", "value", "low", "high", "n", "n_events")

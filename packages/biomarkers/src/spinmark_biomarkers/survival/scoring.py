@@ -18,7 +18,6 @@ from spinmark_biomarkers.survival.settings import main_years, primary_years
 from spinmark_biomarkers.survival.validation.increments import Increments
 from spinmark_biomarkers.survival.validation.loo import compare_elpd
 from spinmark_biomarkers.survival.validation.of_prognosis import increments_of, subgroups_of
-from spinmark_biomarkers.survival.validation.wording import verdict
 
 logger = logging.getLogger(__name__)
 
@@ -83,9 +82,10 @@ def scored(
     if held.left_out:
         done = replace(done, elpd=compare_elpd(held.left_out, reference))
     if len(names) > 1:
-        gains = _tried(told, "increments", lambda: _increments(done, test, config, ladder))
+        gains = _tried(
+            told, "increments", lambda: _increments(done, test, config, reference, ladder)
+        )
         if gains is not None:
-            gains = replace(gains, table=_cautious(gains.table, config.min_events))
             told.extend(_few(gains.table, config.min_events))
             compared = compared | {"ladder": list(gains.ladder)}
             done = replace(done, increments=gains.table, compared=compared)
@@ -126,15 +126,6 @@ def _headline(gains: Increments, config: PrognoseConfig, above: Sequence[str]) -
     ]
 
 
-def _cautious(table: pd.DataFrame, least: int) -> pd.DataFrame:
-    """Take back what sentences say of so few events, of which the bootstrap makes too short an interval."""
-    few = table["n_events"] < least
-    said = table["sentence"].astype(str)
-    for words in (verdict(1, 2), verdict(-2, -1), verdict(-1, 1)):
-        said = said.where(~few, said.str.replace(words, "too few events to say", regex=False))
-    return table.assign(sentence=said)
-
-
 def _few(table: pd.DataFrame, least: int) -> list[str]:
     """A line of the horizons that fewer events fall within."""
     at = (
@@ -156,13 +147,17 @@ def _few(table: pd.DataFrame, least: int) -> list[str]:
 
 
 def _increments(
-    done: Prognosis, test: SurvivalData, config: PrognoseConfig, ladder: Sequence[str] | None
+    done: Prognosis,
+    test: SurvivalData,
+    config: PrognoseConfig,
+    reference: str,
+    ladder: Sequence[str] | None,
 ) -> Increments:
     names = [str(name) for name in done.risk.columns]
     return increments_of(
-        done, test, ladder=ladder, also=names, reference=chosen_reference(names, config),
+        done, test, ladder=ladder, also=names, reference=reference,
         horizons=config.horizons_years, primary=primary_years(config), thresholds=config.thresholds,
-        draws=config.bootstrap, seed=config.sampler.seed, level=config.level,
+        min_events=config.min_events, draws=config.bootstrap, seed=config.sampler.seed, level=config.level,
     )  # fmt: skip
 
 

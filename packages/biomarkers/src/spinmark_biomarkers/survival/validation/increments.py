@@ -16,8 +16,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from spinmark_biomarkers.errors import InputError
-from spinmark_biomarkers.evaluation.censoring import Timeline
 from spinmark_biomarkers.evaluation.predictions import LOWER_IS_BETTER, Prediction
+from spinmark_biomarkers.evaluation.risk_sets import Timeline
 from spinmark_biomarkers.evaluation.weighting import weighted_bootstrap
 from spinmark_biomarkers.survival.data import Floats
 from spinmark_biomarkers.survival.validation.scores import Figures, Label, events_by, figures
@@ -119,6 +119,7 @@ def increments(
     primary: Sequence[float] = PRIMARY,
     extrapolated: Mapping[float, bool] | None = None,
     min_at_risk: int = 10,
+    min_events: int = 0,
     thresholds: Sequence[float] = THRESHOLDS,
     metrics: Sequence[str] = METRICS,
     densities: Mapping[str, Floats] | None = None,
@@ -146,6 +147,8 @@ def increments(
         extrapolated: Horizon -> whether it lies past the follow-up of the people fitted on; by default a
             horizon that fewer than `min_at_risk` rows reach.
         min_at_risk: See `extrapolated`.
+        min_events: With fewer events by a horizon the bootstrap makes too short an interval, and no sentence
+            calls a model better or worse.
         thresholds: Risks at which one would act, for the net benefit.
         metrics: Of `evaluation.predictions`; net benefit is added at each threshold.
         densities: Name -> log predictive density of each row, as `scores.on_first_rows` places it; adds `elpd`.
@@ -214,6 +217,7 @@ def increments(
         for k, label in enumerate(labels):
             low, high, se = _bounds(gains[:, k], level)
             flag = beyond.get(label.horizon, False)
+            events = events_by(line, label)
             rows.append(
                 {
                     "metric": label.metric,
@@ -228,11 +232,18 @@ def increments(
                     "upper": float(value[i, k]),
                     "lower": float(value[j, k]),
                     "n": line.n,
-                    "n_events": events_by(line, label),
+                    "n_events": events,
                     "primary": not flag and (np.isnan(label.horizon) or label.horizon in primary),
                     "extrapolated": flag,
                     "sentence": sentence(
-                        label, upper, lower, float(gain[k]), low, high, extrapolated=flag
+                        label,
+                        upper,
+                        lower,
+                        float(gain[k]),
+                        low,
+                        high,
+                        extrapolated=flag,
+                        few=events < min_events,
                     ),
                 }
             )

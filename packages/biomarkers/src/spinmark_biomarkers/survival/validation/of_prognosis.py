@@ -63,6 +63,7 @@ def increments_of(
     horizons: Sequence[float] = HORIZONS,
     primary: Sequence[float] = PRIMARY,
     thresholds: Sequence[float] = THRESHOLDS,
+    min_events: int = 0,
     draws: int = 1000,
     seed: int = 0,
     level: float = 0.95,
@@ -79,6 +80,7 @@ def increments_of(
         horizons: Years; those beyond the predictions are left out.
         primary: As `increments`.
         thresholds: As `increments`.
+        min_events: As `increments`.
         draws: As `increments`.
         seed: As `increments`.
         level: As `increments`.
@@ -102,8 +104,8 @@ def increments_of(
     return increments(
         data.time, data.cause, models, grid, data.subject_ids,
         ladder=names, also=also, reference=reference, horizons=chosen, primary=primary, extrapolated=beyond,
-        thresholds=thresholds, weight=data.weight, start=late, draws=draws, seed=seed, level=level,
-        progress=progress,
+        thresholds=thresholds, min_events=min_events, weight=data.weight, start=late, draws=draws,
+        seed=seed, level=level, progress=progress,
     )  # fmt: skip
 
 

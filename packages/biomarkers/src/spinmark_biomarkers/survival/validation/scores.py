@@ -13,9 +13,10 @@ import numpy.typing as npt
 
 from spinmark_biomarkers.errors import InputError
 from spinmark_biomarkers.evaluation.calibration import FIGURES
-from spinmark_biomarkers.evaluation.censoring import Timeline, View, row_values
+from spinmark_biomarkers.evaluation.checks import row_values
 from spinmark_biomarkers.evaluation.pair_counts import PairCounts
-from spinmark_biomarkers.evaluation.predictions import Prediction, Scores, at_horizons
+from spinmark_biomarkers.evaluation.risk_sets import Timeline, View
+from spinmark_biomarkers.evaluation.scores import Prediction, Scores, at_horizons
 from spinmark_biomarkers.survival.data import DAYS_PER_YEAR, Floats, Ints, SurvivalData
 
 COLUMNS = ("metric", "model", "horizon_days", "value", "low", "high", "n", "n_events")

@@ -14,8 +14,9 @@ import pandas as pd
 from scipy.stats import chi2, false_discovery_control
 
 from spinmark_biomarkers.errors import InputError
-from spinmark_biomarkers.evaluation.censoring import Timeline, probabilities, row_values
+from spinmark_biomarkers.evaluation.checks import probabilities, row_values
 from spinmark_biomarkers.evaluation.predictions import Prediction
+from spinmark_biomarkers.evaluation.risk_sets import Timeline
 from spinmark_biomarkers.evaluation.weighting import Draws, weighted_bootstrap
 from spinmark_biomarkers.survival.data import Floats
 from spinmark_biomarkers.survival.validation.scores import Figures, Label, figures

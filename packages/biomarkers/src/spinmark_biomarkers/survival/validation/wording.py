@@ -72,9 +72,9 @@ def _joined(parts: Sequence[str]) -> str:
     return " + ".join("KL" if part == "kl" else part for part in parts)
 
 
-def verdict(low: float, high: float) -> str:
-    """Whether an interval of a gain leaves out nothing at all."""
-    if not (np.isfinite(low) and np.isfinite(high)):
+def verdict(low: float, high: float, *, few: bool = False) -> str:
+    """Whether an interval of a gain leaves out nothing at all; `few` events forbid to say."""
+    if few or not (np.isfinite(low) and np.isfinite(high)):
         return "too few events to say"
     if low > 0:
         return "better by more than chance would give"
@@ -92,6 +92,7 @@ def sentence(
     high: float,
     *,
     extrapolated: bool = False,
+    few: bool = False,
 ) -> str:
     """One gain as a sentence.
 
@@ -103,6 +104,7 @@ def sentence(
         low: Lower bound.
         high: Upper bound.
         extrapolated: The horizon lies past the follow-up.
+        few: There are too few events for an interval that can be trusted.
 
     Returns:
         Such as `Adding embedding to clinical + KL raises the 8-year AUC by .030 (-.010 to .070): not told
@@ -124,5 +126,5 @@ def sentence(
     if not np.isfinite(gain):
         return f"{added(model, against)}: the {when}{metric_name(label.metric)} cannot be computed."
     text = f"{added(model, against)} {verb} the {when}{metric_name(label.metric)} by {told}"
-    text = f"{text}: {verdict(low, high)}"
+    text = f"{text}: {verdict(low, high, few=few)}"
     return f"{text}; an extrapolation past the follow-up." if extrapolated else f"{text}."
